@@ -1,0 +1,1 @@
+"""BIDS in (`query`) and BIDS out (`derivatives`)."""

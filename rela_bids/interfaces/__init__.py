@@ -1,0 +1,1 @@
+"""Nipype interfaces: shells that load, call one function and save."""

@@ -1,0 +1,1 @@
+"""RelA-Diffusion: networks, diffusion, losses, sampling, training. Tensors only, no BIDS."""

@@ -1,0 +1,1 @@
+"""Nipype graphs of rela_bids."""
