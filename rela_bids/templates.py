@@ -14,8 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from rela_bids.exceptions import MissingInputError
+from rela_bids.volumes import Grid
 
 TEMPLATE_SPACE = "MNI152NLin2009cAsym"
 
@@ -93,3 +95,22 @@ def reference_region(name: str) -> nib.Nifti1Image:
     index = np.indices(labels.shape, dtype=np.float32).reshape(3, -1)
     z = (image.affine[2, :3] @ index + image.affine[2, 3]).reshape(labels.shape)
     return nib.Nifti1Image(REFERENCE_REGIONS[name](labels, z).astype(np.uint8), image.affine)
+
+
+def atlas_on(grid: Grid) -> np.ndarray:
+    """The labels of `atlas` on a model grid, int16, nearest neighbour."""
+    image = nib.load(atlas())
+    to_voxels = np.linalg.inv(image.affine) @ grid.affine
+    return ndimage.affine_transform(
+        np.asarray(image.dataobj).astype(np.int16),
+        to_voxels[:3, :3],
+        to_voxels[:3, 3],
+        output_shape=grid.shape,
+        order=0,
+    )
+
+
+def reference_region_on(name: str, grid: Grid) -> np.ndarray:
+    """Boolean mask of a reference region on a model grid."""
+    z = grid.origin[2] + grid.voxel_size * np.arange(grid.shape[2])
+    return REFERENCE_REGIONS[name](atlas_on(grid), z[None, None, :])

@@ -4,10 +4,14 @@ Affines map voxel indices to RAS+ millimetres. A grid is a shape and such an aff
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+
+from rela_bids.exceptions import BadDataError, MissingInputError
 
 Array = NDArray[np.float32]
 
@@ -85,3 +89,118 @@ def standardise_mri(data: Array, mask: NDArray[np.bool_]) -> Array:
     low, middle, high = np.percentile(inside, [25, 50, 75])
     scaled = np.clip((data - middle) / max(high - low, 1e-6), -4.0, 4.0)
     return np.where(mask, scaled, 0.0).astype(np.float32)
+
+
+# A corner of the field of view may move by this fraction of a voxel before a sheared affine is
+# resampled rather than rounded to the nearest one without shear.
+SHEAR_TOLERANCE = 0.25
+
+
+def load_volume(path: Path | str) -> nib.Nifti1Image:
+    """Read a scan as one 3-D float32 volume, whatever its header and its numbers are like.
+
+    One-volume 4-D becomes 3-D; scaling is applied; NaN and infinity become 0; negative values are
+    clipped, or shifted away where they are many. The sform is used if it is valid, else the qform.
+    The voxel grid stays as it is, unless its axes are not at right angles: then the image is
+    resampled to the nearest grid of the same voxel sizes whose axes are. Sform and qform of the
+    result agree.
+
+    Raises
+    ------
+    BadDataError
+        If the file cannot be read as NIfTI, has several volumes or fewer than three dimensions, is
+        not numeric, or is constant.
+    """
+    try:
+        image = nib.load(path)
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise MissingInputError(
+                f"{path} is not there: check the path or get the file"
+            ) from error
+        raise BadDataError(
+            f"{path} cannot be read as an image ({error}): convert it again"
+        ) from error
+    if data.dtype.kind not in "iufb":
+        raise BadDataError(f"{path} holds {data.dtype}, not one number a voxel: convert it again")
+    data = _three_dimensional(data, path)
+    affine, code = _valid_affine(image.header, path)
+    volume = _finite_and_positive(data.astype(np.float32))
+    if volume.max() == volume.min():
+        raise BadDataError(f"{path} is constant: is it the right file?")
+    volume, affine = _without_shear(volume, affine)
+    clean = nib.Nifti1Image(volume, affine)
+    clean.set_sform(affine, code)
+    clean.set_qform(affine, code)
+    clean.header.set_xyzt_units("mm", "sec")
+    return clean
+
+
+def _three_dimensional(data: NDArray[np.generic], path: Path | str) -> NDArray[np.generic]:
+    if data.ndim > 3 and set(data.shape[3:]) == {1}:
+        data = data.reshape(data.shape[:3])
+    if data.ndim != 3 or min(data.shape) < 2:
+        shape = " x ".join(map(str, data.shape))
+        raise BadDataError(f"{path} is {shape}, not one 3-D volume: split or average it first")
+    return data
+
+
+def _valid_affine(header: nib.Nifti1Header, path: Path | str) -> tuple[NDArray[np.float64], int]:
+    """The sform if it is usable, else the qform, with its code."""
+    for read in (header.get_sform, header.get_qform):
+        try:
+            affine, code = read(coded=True)
+        except (ValueError, nib.spatialimages.HeaderDataError):
+            continue
+        if affine is not None and np.isfinite(affine).all() and _is_invertible(affine):
+            return affine, int(code)
+    raise BadDataError(
+        f"{path} does not say which way is left (neither sform nor qform is set): convert it "
+        "again from DICOM"
+    )
+
+
+def _is_invertible(affine: NDArray[np.float64]) -> bool:
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool((sizes > 0).all() and abs(np.linalg.det(affine[:3, :3] / sizes)) > 0.1)
+
+
+def _finite_and_positive(data: Array) -> Array:
+    data = np.nan_to_num(data, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    # A few negative voxels are ringing; many are an offset.
+    offset = min(float(np.percentile(data[::2, ::2, ::2], 1)), 0.0)
+    return np.maximum(data - np.float32(offset), 0)
+
+
+def _without_shear(data: Array, affine: NDArray[np.float64]) -> tuple[Array, NDArray[np.float64]]:
+    """Axes at right angles: rounded where that moves nothing to speak of, else resampled."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    u, _, vt = np.linalg.svd(affine[:3, :3] / sizes)
+    straight = affine.copy()
+    straight[:3, :3] = (u @ vt) * sizes
+    middle = (np.array(data.shape) - 1) / 2
+    straight[:3, 3] = affine[:3, :3] @ middle + affine[:3, 3] - straight[:3, :3] @ middle
+    moved = np.abs(np.linalg.solve(affine[:3, :3], straight[:3, :3]) - np.eye(3)) @ middle
+    if moved.max() <= SHEAR_TOLERANCE:
+        return data, straight
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in data.shape], indexing="ij"), -1)
+    to_straight = np.linalg.solve(straight, affine)
+    reach = corners.reshape(-1, 3) @ to_straight[:3, :3].T + to_straight[:3, 3]
+    low, high = np.floor(reach.min(0)), np.ceil(reach.max(0))
+    straight[:3, 3] += straight[:3, :3] @ low
+    to_voxels = np.linalg.solve(affine, straight)
+    shape = tuple((high - low + 1).astype(int))
+    return (
+        ndimage.affine_transform(
+            data, to_voxels[:3, :3], to_voxels[:3, 3], output_shape=shape, order=1
+        ),
+        straight,
+    )
+
+
+def scale_mri(data: Array, mask: NDArray[np.bool_], intensity: str) -> Array:
+    """A bias-corrected MRI in the network's range, by the model's ``intensity`` setting."""
+    if intensity == "minmax":
+        return minmax_to_unit(data * mask)
+    return standardise_mri(data, mask)

@@ -1,1 +1,20 @@
-"""RelA-Diffusion: networks, diffusion, losses, sampling, training. Tensors only, no BIDS."""
+"""RelA-Diffusion: networks, diffusion, losses, sampling, training. Tensors only, no BIDS.
+
+`Model`, `load_model`, `save_model` and `bundled_models` are here too; torch is imported when one
+of them is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rela_bids.model.checkpoint import Model, bundled_models, load_model, save_model
+
+__all__ = ["Model", "bundled_models", "load_model", "save_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rela_bids.model import checkpoint
+
+    return getattr(checkpoint, name)

@@ -1,0 +1,113 @@
+"""Where every output lies: the one table of derivative names.
+
+>>> from rela_bids.bids.query import Session
+>>> derivatives = Derivatives(Path("/out"))
+>>> session = Session("01", "1")
+>>> derivatives.path(session, SYNTH, tracer="18FAV45", space="T1w").name
+'sub-01_ses-1_trc-18FAV45_space-T1w_desc-synth_pet.nii.gz'
+>>> derivatives.path(session, BRAIN_MASK).as_posix()
+'/out/sub-01/ses-1/anat/sub-01_ses-1_desc-brain_mask.nii.gz'
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rela_bids.bids.query import Session
+from rela_bids.templates import TEMPLATE_SPACE
+
+LINK_TO_RAW = "raw"
+
+# As in the BIDS schema; from, to and mode are of the (unmerged) transform files.
+ENTITY_ORDER = ("trc", "from", "to", "mode", "space", "desc")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kind of file in OUT: its folder and the fixed parts of its name."""
+
+    datatype: str
+    suffix: str
+    extension: str = ".nii.gz"
+    entities: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, session: Session, *, extension: str | None = None, **entities: str) -> str:
+        """File name; `entities` add to the fixed ones and override them."""
+        parts = {**self.entities, **entities}
+        ordered = [f"{key}-{parts[key]}" for key in ENTITY_ORDER if key in parts]
+        stem = "_".join([session.prefix, *ordered, self.suffix])
+        return stem + (self.extension if extension is None else extension)
+
+
+T1W = Output("anat", "T1w", entities={"desc": "preproc"})
+BRAIN_MASK = Output("anat", "mask", entities={"desc": "brain"})
+FLAIR = Output("anat", "FLAIR", entities={"space": "T1w", "desc": "preproc"})
+TO_TEMPLATE = Output(
+    "anat", "xfm", ".h5", entities={"from": "T1w", "to": TEMPLATE_SPACE, "mode": "image"}
+)
+FROM_TEMPLATE = Output(
+    "anat", "xfm", ".h5", entities={"from": TEMPLATE_SPACE, "to": "T1w", "mode": "image"}
+)
+SYNTH = Output("pet", "pet", entities={"desc": "synth"})
+SYNTH_STD = Output("pet", "pet", entities={"desc": "synthstd"})
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Paths within the dataset of outputs at `root`."""
+
+    root: Path
+
+    def path(
+        self,
+        session: Session,
+        output: Output,
+        *,
+        tracer: str | None = None,
+        space: str | None = None,
+        extension: str | None = None,
+    ) -> Path:
+        """Path of an output; `extension=".json"` gives its sidecar."""
+        given = {"trc": tracer, "space": space}
+        entities = {key: value for key, value in given.items() if value is not None}
+        name = output.name(session, extension=extension, **entities)
+        return self.root / session.folder / output.datatype / name
+
+    def figure(
+        self, session: Session, suffix: str, *, desc: str, tracer: str | None = None
+    ) -> Path:
+        """Path of an SVG for the report, all sessions of a person in one folder."""
+        entities = {"desc": desc} | ({"trc": tracer} if tracer else {})
+        name = Output("figures", suffix, ".svg").name(session, **entities)
+        return self.root / f"sub-{session.subject}" / "figures" / name
+
+    def summary(self, session: Session) -> Path:
+        """JSON of what was done in a session, from which a person's report is put together."""
+        name = f"{session.prefix}_desc-summary.json"
+        return self.root / f"sub-{session.subject}" / "figures" / name
+
+    def summaries(self, subject: str) -> list[Path]:
+        """The summaries that are there for a person, sorted."""
+        figures = self.root / f"sub-{subject}" / "figures"
+        return sorted(figures.glob(f"sub-{subject}_*desc-summary.json"))
+
+    def report(self, subject: str) -> Path:
+        """A person's HTML report."""
+        return self.root / f"sub-{subject}.html"
+
+    def crash_folder(self, subject: str, run: str) -> Path:
+        """Folder of a person's crash reports in one run."""
+        return self.root / f"sub-{subject}" / "log" / run
+
+    def settings(self, run: str) -> Path:
+        """The settings of one run, as TOML."""
+        return self.root / "logs" / f"{run}.toml"
+
+    def uri(self, path: Path) -> str:
+        """``bids::`` URI of a file in this dataset."""
+        return f"bids::{path.relative_to(self.root).as_posix()}"
+
+
+def raw_uri(path: Path, bids_dir: Path) -> str:
+    """``bids:raw:`` URI of a file of the input dataset."""
+    return f"bids:{LINK_TO_RAW}:{path.relative_to(bids_dir).as_posix()}"

@@ -1,0 +1,227 @@
+"""Brain masks: from the head by ANTs and a deformable surface, by deepbet, or given; and judged.
+
+"Brain" here is what lies within the inner skull down to the foramen magnum, sulcal and ventricular
+CSF included.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from rela_bids.deformable import bet
+from rela_bids.exceptions import BadDataError, UsageError
+from rela_bids.registration import WORKING_VOXEL, brain_to_template, template_starts
+from rela_bids.transforms import Matrix, isotropic, resample
+from rela_bids.volumes import Array
+
+# From the top of the head down, mm: heads longer than this end in a neck.
+HEAD_HEIGHT = 180.0
+
+BET_THRESHOLD = 0.65
+
+
+@dataclass(frozen=True)
+class BrainExtraction:
+    """A mask and where it puts the brain.
+
+    Attributes
+    ----------
+    mask : uint8, on the grid of the T1w.
+    to_template : (4, 4), RAS+ mm of the template to RAS+ mm of the T1w.
+    """
+
+    mask: nib.Nifti1Image
+    to_template: Matrix
+
+
+def extract_brain(t1w: nib.Nifti1Image, template: nib.Nifti1Image) -> BrainExtraction:
+    """A rough mask, aligned with the template by it, and then the template's mask.
+
+    Parameters
+    ----------
+    t1w : whole head, bias-corrected, any grid.
+    template : a stripped T1w, zero outside the brain.
+    """
+    head = isotropic(t1w, WORKING_VOXEL)
+    data = np.asarray(head.dataobj, dtype=np.float32)
+    kept = above_neck(head)
+    rough = np.zeros(data.shape, bool)
+    rough[kept] = bet(data[kept], WORKING_VOXEL, threshold=BET_THRESHOLD)
+    brain = nib.Nifti1Image(data * rough, head.affine)
+    small = isotropic(template, WORKING_VOXEL)
+    matrix = brain_to_template(brain, small, template_starts(brain, small))
+    return BrainExtraction(_mask_image(_prior(template, t1w, matrix) > 0.5, t1w), matrix)
+
+
+def _prior(template: nib.Nifti1Image, image: nib.Nifti1Image, to_template: Matrix) -> Array:
+    """How much of each voxel of `image` is inside the template's brain, 0 to 1."""
+    inside = (np.asarray(template.dataobj) > 0).astype(np.float32)
+    mask = nib.Nifti1Image(inside, template.affine)
+    return np.asarray(resample(mask, image, np.linalg.inv(to_template)).dataobj)
+
+
+def _mask_image(mask: NDArray[np.bool_], like: nib.Nifti1Image) -> nib.Nifti1Image:
+    return nib.Nifti1Image(mask.astype(np.uint8), like.affine)
+
+
+def above_neck(head: nib.Nifti1Image) -> tuple[slice, slice, slice]:
+    """The part of a head, cubic voxels, within 180 mm of its top."""
+    from rela_bids.registration import head_mask
+
+    codes = nib.aff2axcodes(head.affine)
+    axis = next(i for i, code in enumerate(codes) if code in "SI")
+    size = float(np.linalg.norm(head.affine[:3, axis]))
+    area = head_mask(head).sum(axis=tuple(i for i in range(3) if i != axis)) * size**2
+    # 20 square centimetres: more than noise, less than a vertex.
+    occupied = np.flatnonzero(area > 2000)
+    kept = [slice(None)] * 3
+    if occupied.size:
+        height = round(HEAD_HEIGHT / size)
+        top = occupied[-1] if codes[axis] == "S" else occupied[0]
+        kept[axis] = (
+            slice(max(top - height, 0), None) if codes[axis] == "S" else slice(0, top + height)
+        )
+    return kept[0], kept[1], kept[2]
+
+
+def stripped_mask(t1w: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The mask of an image that is already stripped: its largest part that is not 0, filled.
+
+    Raises
+    ------
+    BadDataError
+        If so much of the field of view, or of its border, is not 0 that it cannot be stripped.
+    """
+    inside = np.asarray(t1w.dataobj) > 0
+    border = np.ones(inside.shape, bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    if inside.mean() > 0.6 or inside[border].mean() > 0.2:
+        raise BadDataError(
+            "the T1w is not skull-stripped (most of its background is not 0): use "
+            "--skull-strip ants"
+        )
+    return _mask_image(ndimage.binary_fill_holes(largest_part(inside)), t1w)
+
+
+def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest part that hangs together face to face."""
+    labels, n = ndimage.label(mask)
+    if n < 2:
+        return mask
+    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+
+
+def deepbet_mask(t1w: Path, out_file: Path) -> None:
+    """Write deepbet's mask of a T1w file.
+
+    Raises
+    ------
+    UsageError
+        If deepbet is not installed.
+    """
+    try:
+        from deepbet import run_bet
+    except ImportError as error:
+        raise UsageError(
+            "--skull-strip deepbet needs deepbet: pip install 'rela_bids[deepbet]'"
+        ) from error
+    run_bet([str(t1w)], mask_paths=[str(out_file)], no_gpu=True)
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """What is measured of a brain mask, and what to think of it.
+
+    Attributes
+    ----------
+    volume_ml : of the mask.
+    template_overlap : Dice of the mask and the aligned template's mask.
+    bright_edge : fraction of the shell 2 to 4 mm outside the mask that is as bright as brain;
+        large where brain was cut off or the mask stops in the middle of tissue.
+    verdict : ``"ok"``, ``"warn"`` or ``"fail"``.
+    reason : why, if not ``"ok"``.
+    """
+
+    volume_ml: float
+    template_overlap: float
+    bright_edge: float
+    verdict: str
+    reason: str
+
+    def to_dict(self) -> dict[str, float | str]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+# (certainly wrong below, doubtful below, doubtful above, certainly wrong above)
+VOLUME_ML = (600.0, 900.0, 2100.0, 2400.0)
+OVERLAP = (0.80, 0.88)
+BRIGHT_EDGE = (0.60, 0.75)
+
+
+def mask_quality(
+    t1w: nib.Nifti1Image,
+    mask: nib.Nifti1Image,
+    to_template: Matrix,
+    template: nib.Nifti1Image,
+) -> MaskQuality:
+    """Judge a mask by its size, by the aligned template and by what lies outside its edge."""
+    inside = np.asarray(mask.dataobj) > 0
+    voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+    volume = float(inside.sum() * voxel_ml)
+    prior = _prior(template, mask, to_template) > 0.5
+    overlap = float(2 * (inside & prior).sum() / max(inside.sum() + prior.sum(), 1))
+    bright = _bright_edge(t1w, mask)
+    doubts = {
+        f"{volume:.0f} ml of brain": _grade_range(volume, VOLUME_ML),
+        f"overlap {overlap:.2f} with the aligned template": _grade_floor(overlap, OVERLAP),
+        f"{bright:.0%} of the tissue next to it looks like brain": _grade_floor(
+            -bright, (-BRIGHT_EDGE[1], -BRIGHT_EDGE[0])
+        ),
+    }
+    worst = max(doubts.values())
+    reason = "; ".join(text for text, grade in doubts.items() if grade > 0)
+    verdict = ("ok", "warn", "fail")[worst]
+    return MaskQuality(round(volume, 1), round(overlap, 4), round(bright, 4), verdict, reason)
+
+
+def _grade_range(value: float, limits: tuple[float, float, float, float]) -> int:
+    low, doubtful_low, doubtful_high, high = limits
+    if not low <= value <= high:
+        return 2
+    return 0 if doubtful_low <= value <= doubtful_high else 1
+
+
+def _grade_floor(value: float, limits: tuple[float, float]) -> int:
+    return 2 if value < limits[0] else int(value < limits[1])
+
+
+def _bright_edge(t1w: nib.Nifti1Image, mask: nib.Nifti1Image) -> float:
+    head = isotropic(t1w, WORKING_VOXEL)
+    data = np.asarray(head.dataobj)
+    inside = np.asarray(resample(mask, head, np.eye(4)).dataobj) > 0.5
+    if not inside.any():
+        return 1.0
+    distance = ndimage.distance_transform_edt(~inside) * WORKING_VOXEL
+    shell = (distance > 2.0) & (distance <= 4.0)
+    low, high = np.percentile(data[inside], [25, 98])
+    near = data[shell]
+    return float(((near > low) & (near < high)).mean()) if near.size else 1.0
+
+
+def require_usable(quality: MaskQuality, t1w_name: str) -> None:
+    """Stop here if the mask is certainly wrong.
+
+    Raises
+    ------
+    BadDataError
+    """
+    if quality.verdict == "fail":
+        raise BadDataError(
+            f"the brain mask of {t1w_name} is wrong ({quality.reason}): look at the T1w, or try "
+            "--skull-strip deepbet"
+        )

@@ -1,0 +1,142 @@
+"""Nipype's process pool, made to finish session after session and to say what happens.
+
+Nipype's own `MultiProcPlugin` works breadth-first over all sessions, so that nothing is finished
+until almost everything is, waits forever for a worker that was killed, and reports to a log.
+"""
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, Protocol
+
+from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
+
+WORKER_KILLED = (
+    "A worker process was killed, most likely for want of memory: give the job more memory, or "
+    "lower --nprocs or --mem"
+)
+
+
+class Observer(Protocol):
+    """What is told of each node: its session's workflow name, its own name, and its state."""
+
+    def started(self, node: Node) -> None:
+        """A node was sent to a worker."""
+
+    def finished(self, node: Node) -> None:
+        """A node ended well."""
+
+    def failed(self, node: Node, error: str) -> None:
+        """A node ended with the exception whose text is `error`."""
+
+    def tick(self) -> None:
+        """Some tenths of a second have passed."""
+
+
+class SessionPool(MultiProcPlugin):
+    """A process pool that prefers the session that was begun first.
+
+    `order` names the sessions' workflows in the order in which they are to be finished. Workers
+    are started fresh (spawned), since forking after numerical libraries have started threads can
+    deadlock.
+    """
+
+    def __init__(
+        self, *, nprocs: int, memory_gb: float, order: Iterable[str], observer: Observer
+    ) -> None:
+        super().__init__(
+            plugin_args={
+                "n_procs": nprocs,
+                "memory_gb": memory_gb,
+                "raise_insufficient": False,
+                "mp_context": "spawn",
+                "status_callback": self._tell,
+            }
+        )
+        self._observer = observer
+        self.failures = 0
+        self._rank = {name: rank for rank, name in enumerate(order)}
+
+    def _tell(self, node: Node, status: str) -> None:
+        if status == "start":
+            self._observer.started(node)
+        elif status == "end":
+            self._observer.finished(node)
+
+    def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:
+        return sorted(jobids, key=lambda job: (self._rank.get(session_of(self.procs[job]), 0), job))
+
+    def _async_callback(self, args: "Future[dict[str, Any]]") -> None:
+        """Store a result; a worker that died has none, which Nipype would wait for forever."""
+        try:
+            super()._async_callback(args)
+        except BrokenProcessPool:
+            taskid = next(task for task, future in self._task_obj.items() if future is args)
+            self._taskresult[taskid] = {
+                "result": None,
+                "traceback": [f"MemoryError: {WORKER_KILLED}\n"],
+                "taskid": taskid,
+            }
+
+    def _submit_job(self, node: Node, updatehash: bool = False) -> int:
+        try:
+            return super()._submit_job(node, updatehash)
+        except BrokenProcessPool:
+            self.pool = ProcessPoolExecutor(
+                max_workers=self.processors,
+                initializer=process_initializer,
+                initargs=(self._cwd,),
+                mp_context=get_context("spawn"),
+            )
+            return super()._submit_job(node, updatehash)
+
+    def _report_crash(self, node: Node, result: dict[str, Any] | None = None) -> str:
+        traceback = result["traceback"] if result else ""
+        self.failures += 1
+        self._observer.failed(node, last_line("".join(traceback)))
+        return super()._report_crash(node, result)
+
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+        super()._send_procs_to_workers(updatehash, graph)
+        self._observer.tick()
+
+
+def session_of(node: Node) -> str:
+    """Name of the session's workflow that a node belongs to.
+
+    The full name is ``top.session.step.node``.
+    """
+    return str(node.fullname).split(".")[1]
+
+
+def last_line(traceback: str) -> str:
+    """The message of the exception that a traceback ends with, without its class's module.
+
+    >>> last_line("Traceback ...\\n  File ...\\nrela_bids.exceptions.BadDataError: x is empty\\n")
+    'x is empty'
+    >>> last_line("Traceback ...\\nRuntimeError: no\\n")
+    'RuntimeError: no'
+    """
+    raised = [line for line in traceback.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    line = raised[-1] if raised else (traceback.strip().splitlines() or ["unknown error"])[-1]
+    return re.sub(r"^rela_bids\.[\w.]+: ", "", line)
+
+
+def run(workflow: Workflow, pool: SessionPool) -> None:
+    """Run `workflow` on `pool`; failures of nodes are told to the pool's observer, not raised.
+
+    No worker is left behind, however the run ends.
+    """
+    try:
+        workflow.run(plugin=pool)
+    except Exception:
+        if not pool.failures:
+            raise
+    finally:
+        workers = list((pool.pool._processes or {}).values())
+        pool.pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()

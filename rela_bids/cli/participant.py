@@ -1,0 +1,81 @@
+"""The participant level: MRI to synthetic PET, session by session."""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from rela_bids.atomic import write_text
+from rela_bids.bids.citation import describe_methods
+from rela_bids.bids.dataset import ensure_dataset
+from rela_bids.bids.query import Session, read_sessions
+from rela_bids.cli.plan import describe_plan
+from rela_bids.exceptions import ExitCode, MissingInputError
+from rela_bids.settings import Settings, to_toml
+from rela_bids.synthesis import SynthesisPlan, plan_synthesis
+
+
+def find_sessions(settings: Settings) -> list[Session]:
+    """The sessions that the settings select."""
+    return read_sessions(
+        settings.bids_dir,
+        settings.selection,
+        database_dir=settings.bids_database_dir,
+        validate=not settings.skip_bids_validation,
+        pet=False,
+    )
+
+
+def plan_only(settings: Settings) -> int:
+    """Print what would be read and written, and touch nothing."""
+    plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
+    for line in describe_plan(find_sessions(settings), settings, list(plan.tracers)):
+        print(line)
+    return ExitCode.OK
+
+
+def participant_level(settings: Settings) -> int:
+    """Process every session that has a T1w; returns the exit code.
+
+    Raises
+    ------
+    MissingInputError
+        If no session has a T1w.
+    """
+    sessions = find_sessions(settings)
+    ready = [session for session in sessions if session.t1w is not None]
+    if not ready:
+        raise MissingInputError(
+            f"{settings.bids_dir}: none of the {len(sessions)} sessions has a T1w to start from"
+        )
+    plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
+    methods = describe_methods(settings, list(plan.tracers), simulated=plan.simulated)
+    ensure_dataset(
+        settings.output_dir, settings.bids_dir, methods=methods, work_dir=settings.work_dir
+    )
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+    write_text(settings.output_dir / "logs" / f"{run}.toml", to_toml(settings))
+    announce(sessions, ready, plan)
+    return ExitCode.OK
+
+
+def announce(sessions: Sequence[Session], ready: Sequence[Session], plan: SynthesisPlan) -> None:
+    """Say what is about to be done, and with what."""
+    say(
+        f"{len(ready)} of {len(sessions)} sessions, {len(plan.tracers)} tracers "
+        f"({', '.join(plan.tracers)}), {plan.n_samples} samples of {plan.sampling_steps} steps, "
+        f"model {plan.name} on {plan.device}"
+    )
+    if plan.simulated:
+        say(
+            f"WARNING: the model {plan.name} was trained on {plan.trained_on}. It is for trying "
+            "out the software; its images say nothing about a person."
+        )
+    for session in sessions:
+        if session.t1w is None:
+            say(f"{session.label}  left out: {'; '.join(session.left_out)}")
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal or the reader of a log."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,61 @@
+"""What ``--dry-run`` prints: what would be read and written, session by session."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rela_bids.bids.derivatives import (
+    BRAIN_MASK,
+    FLAIR,
+    FROM_TEMPLATE,
+    SYNTH,
+    SYNTH_STD,
+    T1W,
+    TO_TEMPLATE,
+    Derivatives,
+)
+from rela_bids.bids.query import Session
+from rela_bids.settings import Settings
+
+
+def describe_plan(
+    sessions: Sequence[Session],
+    settings: Settings,
+    tracers: Sequence[str],
+    *,
+    with_std: bool = True,
+) -> Iterator[str]:
+    """Lines for people: per session its inputs, its outputs and what is left out; then the sum.
+
+    `tracers` are the labels that would be synthesised, `with_std` is False for one sample.
+    """
+    for session in sessions:
+        yield session.label
+        if session.t1w is not None:
+            yield from _indented("read", (session.t1w, *([session.flair] if session.flair else [])))
+            yield from _indented("write", outputs(session, settings, tracers, with_std))
+        yield from _indented("note", session.left_out)
+    done = [session for session in sessions if session.t1w is not None]
+    without_flair = sum(session.flair is None for session in done)
+    yield (
+        f"Sessions to do: {len(done)} (without FLAIR: {without_flair}); "
+        f"left out: {len(sessions) - len(done)}"
+    )
+
+
+def outputs(
+    session: Session, settings: Settings, tracers: Sequence[str], with_std: bool
+) -> list[Path]:
+    """The images and transforms of a session, without their sidecars."""
+    derivatives = Derivatives(settings.output_dir)
+    kinds = [T1W, BRAIN_MASK, *([FLAIR] if session.flair else []), TO_TEMPLATE, FROM_TEMPLATE]
+    pets = [
+        derivatives.path(session, kind, tracer=tracer, space=space)
+        for tracer in tracers
+        for space in settings.anatomy.output_spaces
+        for kind in ((SYNTH, SYNTH_STD) if with_std else (SYNTH,))
+    ]
+    return [*(derivatives.path(session, kind) for kind in kinds), *pets]
+
+
+def _indented(heading: str, items: Iterable[object]) -> Iterator[str]:
+    return (f"  {heading:<6}{item}" for item in items)

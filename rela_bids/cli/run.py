@@ -1,0 +1,85 @@
+"""The command: settings to a graph, the graph's end to an exit code."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from rela_bids.exceptions import CannotWriteError, ExitCode, RelaBidsError
+from rela_bids.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``rela_bids`` with the arguments of the command line; returns the exit code."""
+    from rela_bids.cli.parser import parse
+
+    settings = None
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv)
+        return run(settings)
+    except RelaBidsError as error:
+        print(f"rela_bids: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("rela_bids: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception:
+        return _report_bug(settings)
+
+
+def run(settings: Settings) -> int:
+    """Do what the settings ask for."""
+    from rela_bids.cli.environment import prepare_environment
+    from rela_bids.cli.participant import participant_level, plan_only
+
+    if settings.dry_run:
+        return plan_only(settings)
+    make_folders(settings.output_dir, settings.work_dir)
+    prepare_environment(settings.work_dir, settings.resources.omp_nthreads)
+    return participant_level(settings)
+
+
+def make_folders(*folders: Path) -> None:
+    """Make folders that will be written to.
+
+    Raises
+    ------
+    CannotWriteError
+        If one cannot be made or written to.
+    """
+    import tempfile
+
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise CannotWriteError(
+                f"{folder} cannot be written to ({error.strerror}): choose another folder or mend "
+                "its permissions"
+            ) from error
+
+
+def _report_bug(settings: Settings | None) -> int:
+    text = traceback.format_exc()
+    place = "above"
+    if settings is not None:
+        from rela_bids.atomic import write_text
+
+        try:
+            place = f"in {write_text(settings.output_dir / 'logs' / 'bug.txt', text)}"
+        except RelaBidsError:
+            print(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr)
+    last = text.strip().splitlines()[-1]
+    print(
+        f"rela_bids: this is a bug of rela_bids ({last}): please report it with the text {place}",
+        file=sys.stderr,
+    )
+    return ExitCode.BUG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Nipype shells around the resampling of `rela_bids.transforms`."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from rela_bids import transforms
+from rela_bids.volumes import Grid
+
+
+class _ModelInputsInput(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc="bias-corrected")
+    flair = File(exists=True, desc="bias-corrected, on the T1w grid")
+    brain_mask = File(exists=True, mandatory=True, desc="on the T1w grid")
+    t1w_to_template_affine = File(exists=True, mandatory=True, desc="ITK .mat")
+    shape = traits.Tuple(traits.Int, traits.Int, traits.Int, mandatory=True)
+    voxel_size = traits.Float(mandatory=True, desc="mm")
+    origin = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="RAS+ mm")
+
+
+class _ModelInputsOutput(TraitedSpec):
+    t1w = File(exists=True)
+    flair = File(desc="undefined where there is none")
+    mask = File(exists=True, desc="uint8")
+
+
+class ModelInputs(SimpleInterface):
+    """T1w, FLAIR and mask on the model grid, 0 outside the brain (`transforms.to_model_grid`)."""
+
+    input_spec = _ModelInputsInput
+    output_spec = _ModelInputsOutput
+
+    def _run_interface(self, runtime):
+        grid = Grid(self.inputs.shape, self.inputs.voxel_size, self.inputs.origin)
+        matrix = transforms.read_affine(self.inputs.t1w_to_template_affine)
+        mask_image = nib.load(self.inputs.brain_mask)
+        mask = transforms.to_model_grid(mask_image, matrix, grid) >= 0.5
+        results = {"mask": mask.astype(np.uint8)}
+        for modality in ("t1w", "flair"):
+            if isdefined(path := getattr(self.inputs, modality)):
+                data = transforms.to_model_grid(nib.load(path), matrix, grid)
+                results[modality] = np.where(mask, data, np.float32(0))
+        for key, data in results.items():
+            path = Path(runtime.cwd, f"{key}.nii.gz")
+            nib.save(grid.image(data), path)
+            self._results[key] = str(path)
+        return runtime

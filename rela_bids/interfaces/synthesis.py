@@ -1,0 +1,154 @@
+"""Sampling PET, and bringing it back to the person's own grid."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+# The sampling node keeps this file in its folder while it runs: "passes done, passes in all".
+PROGRESS_FILE = "progress"
+
+
+class _SamplePETInputSpec(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc="T1w on the model grid")
+    flair = File(exists=True, desc="FLAIR on the model grid")
+    brain_mask = File(exists=True, mandatory=True, desc="brain mask on the model grid")
+    model = File(exists=True, mandatory=True, desc="model file")
+    tracers = traits.List(traits.Str, mandatory=True, desc="labels")
+    n_samples = traits.Int(mandatory=True)
+    sampling_steps = traits.Int(mandatory=True)
+    random_seed = traits.Int(mandatory=True)
+    names = traits.List(traits.Str, mandatory=True, desc="subject and session, seeding the noise")
+    device = traits.Str("cpu", usedefault=True)
+    threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _SamplePETOutputSpec(TraitedSpec):
+    mean = traits.List(File(exists=True), desc="mean of the samples per tracer, SUVR")
+    std = traits.List(File(exists=True), desc="standard deviation of the samples per tracer, SUVR")
+
+
+class SamplePET(SimpleInterface):
+    """`rela_bids.synthesis.synthesise` on files on the model grid."""
+
+    input_spec = _SamplePETInputSpec
+    output_spec = _SamplePETOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from rela_bids.model.checkpoint import load_model
+        from rela_bids.synthesis import Sampling, synthesise
+
+        inputs, folder = self.inputs, Path(runtime.cwd)
+        sampling = Sampling(
+            n_samples=inputs.n_samples,
+            steps=inputs.sampling_steps,
+            seed=inputs.random_seed,
+            names=tuple(inputs.names),
+            device=inputs.device,
+            threads=inputs.threads,
+        )
+        results: dict[str, list[str]] = {"mean": [], "std": []}
+        t1w = nib.load(inputs.t1w)
+        for pet in synthesise(
+            load_model(inputs.model, device=inputs.device),
+            _array(inputs.t1w),
+            _array(inputs.flair) if isdefined(inputs.flair) else None,
+            _array(inputs.brain_mask) > 0,
+            inputs.tracers,
+            sampling,
+            lambda done, total: (folder / PROGRESS_FILE).write_text(f"{done} {total}"),
+        ):
+            for kind, data in (("mean", pet.mean), ("std", pet.std)):
+                path = folder / f"{kind}_{pet.tracer.label}.nii.gz"
+                nib.Nifti1Image(data, t1w.affine).to_filename(path)
+                results[kind].append(str(path))
+        self._results = results
+        return runtime
+
+
+class _ToT1wInputSpec(BaseInterfaceInputSpec):
+    volumes = traits.List(File(exists=True), mandatory=True, desc="on the model grid")
+    reference = File(exists=True, mandatory=True, desc="preprocessed T1w")
+    brain_mask = File(exists=True, mandatory=True, desc="on the grid of the reference")
+    t1w_to_template = File(exists=True, mandatory=True, desc="affine")
+    grid = traits.Any(mandatory=True, desc="the model's Grid")
+
+
+class _ToT1wOutputSpec(TraitedSpec):
+    volumes = traits.List(File(exists=True), desc="on the grid of the reference, 0 outside the mask")
+
+
+class ToT1w(SimpleInterface):
+    """`rela_bids.transforms.from_model_grid` on files."""
+
+    input_spec = _ToT1wInputSpec
+    output_spec = _ToT1wOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from rela_bids.transforms import from_model_grid, read_affine
+
+        reference = nib.load(self.inputs.reference)
+        mask = _array(self.inputs.brain_mask) > 0
+        affine = read_affine(self.inputs.t1w_to_template)
+        written = []
+        for volume in self.inputs.volumes:
+            data = from_model_grid(
+                _array(volume), affine, self.inputs.grid, reference, mask=mask
+            )
+            image = nib.Nifti1Image(data, reference.affine, reference.header)
+            image.set_data_dtype(np.float32)
+            image.header.set_slope_inter(1, 0)
+            path = Path(runtime.cwd, Path(volume).name)
+            image.to_filename(path)
+            written.append(str(path))
+        self._results["volumes"] = written
+        return runtime
+
+
+class _ToTemplateInputSpec(BaseInterfaceInputSpec):
+    volumes = traits.List(File(exists=True), mandatory=True, desc="on the T1w grid")
+    transform = File(exists=True, mandatory=True, desc="composite from T1w to template")
+
+
+class _ToTemplateOutputSpec(TraitedSpec):
+    volumes = traits.List(File(exists=True), desc="on the template's grid")
+
+
+class ToTemplate(SimpleInterface):
+    """Volumes of the T1w's space on the template's grid, linear interpolation."""
+
+    input_spec = _ToTemplateInputSpec
+    output_spec = _ToTemplateOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import ants
+
+        from rela_bids.templates import brain_t1w
+
+        template = ants.image_read(str(brain_t1w()))
+        written = []
+        for volume in self.inputs.volumes:
+            moved = ants.apply_transforms(
+                fixed=template,
+                moving=ants.image_read(volume),
+                transformlist=[self.inputs.transform],
+                interpolator="linear",
+            )
+            path = str(Path(runtime.cwd, Path(volume).name))
+            ants.image_write(moved, path)
+            written.append(path)
+        self._results["volumes"] = written
+        return runtime
+
+
+def _array(path: str) -> Any:
+    return np.asarray(nib.load(path).dataobj, dtype=np.float32)

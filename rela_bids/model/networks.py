@@ -1,0 +1,250 @@
+"""The denoisers and the discriminators, built from their configuration.
+
+Every denoiser has ``forward(x, timesteps, class_labels)`` with x (B, 3, X, Y, Z): noisy PET, T1w,
+FLAIR; and the same in two parts, so that what depends on the MRI alone is computed once:
+``denoise(noisy, encode(mri), timesteps, class_labels)``. timesteps and class_labels are (B,) int64.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own convention
+from monai.networks.blocks import SubpixelUpsample
+from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
+from monai.networks.nets.diffusion_model_unet import (
+    DiffusionUNetResnetBlock,
+    get_timestep_embedding,
+)
+from monai.networks.utils import pixelunshuffle
+from torch import Tensor, nn
+
+from rela_bids.model.presets import DiscriminatorConfig, NetworkConfig
+
+Features = tuple[Tensor, ...]
+
+
+def build_denoiser(config: NetworkConfig, n_tracers: int) -> nn.Module:
+    """An untrained denoiser.
+
+    ``forward(x (B, 3, X, Y, Z), timesteps, class_labels)`` gives its prediction, (B, 1, X, Y, Z);
+    ``encode(mri (B, 2, X, Y, Z))`` and ``denoise(noisy (B, 1, X, Y, Z), features, timesteps,
+    class_labels)`` are its two parts. X, Y and Z are multiples of ``config.stride``.
+    """
+    classes = max(config.min_classes, n_tracers)
+    if config.architecture == "published":
+        return PublishedDenoiser(config, classes)
+    return TwoStreamDenoiser(config, classes)
+
+
+def build_discriminator(config: DiscriminatorConfig, n_tracers: int) -> nn.Module:
+    """An untrained discriminator.
+
+    ``forward(pet (B, 1, X, Y, Z), mri (B, 2, X, Y, Z), class_labels)`` gives logits by patch,
+    (B, 1, x, y, z).
+    """
+    if config.architecture == "published":
+        return PublishedDiscriminator(config)
+    return ConditionalDiscriminator(config, n_tracers)
+
+
+class PublishedDenoiser(DiffusionModelUNet):
+    """The paper's: MONAI's U-Net with attention at the last level, which sees MRI as channels."""
+
+    def __init__(self, config: NetworkConfig, n_classes: int) -> None:
+        """Name each of MONAI's arguments that is not its default."""
+        width = config.channels[-1]
+        last = [False] * (len(config.channels) - 1) + [True]
+        super().__init__(
+            spatial_dims=3,
+            in_channels=3,
+            out_channels=1,
+            num_res_blocks=config.res_blocks,
+            channels=config.channels,
+            attention_levels=last,
+            norm_num_groups=config.norm_groups,
+            num_head_channels=[width if attends else 0 for attends in last],
+            # The published model is built for a context and never given one: its cross-attention
+            # attends to the image itself.
+            with_conditioning=True,
+            cross_attention_dim=width,
+            num_class_embeds=n_classes,
+            # The same numbers without the (voxels x voxels) matrix: 21 GB at 160 x 180 x 160.
+            use_flash_attention=True,
+        )
+
+    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+        """The predicted noise, (B, 1, X, Y, Z)."""
+        return super().forward(x, timesteps, class_labels=class_labels)
+
+    def encode(self, mri: Tensor) -> Features:
+        """The MRI as it is: this network has no part that depends on the MRI alone."""
+        return (mri,)
+
+    def denoise(
+        self, noisy: Tensor, features: Features, timesteps: Tensor, class_labels: Tensor
+    ) -> Tensor:
+        """The second part of `forward`."""
+        return self(torch.cat((noisy, *features), dim=1), timesteps, class_labels)
+
+
+class ResidualBlocks(nn.ModuleList):
+    """MONAI's residual blocks, one after another, each shifted by an embedding."""
+
+    def __init__(self, n: int, width: int, embedding: int, groups: int) -> None:
+        """`n` blocks; `groups` divides `width`."""
+        super().__init__(
+            DiffusionUNetResnetBlock(
+                spatial_dims=3,
+                in_channels=width,
+                temb_channels=embedding,
+                out_channels=width,
+                norm_num_groups=groups,
+            )
+            for _ in range(n)
+        )
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """The blocks on h, (B, width, x, y, z), with an embedding (B, embedding)."""
+        for block in self:
+            h = block(h, embedding)
+        return h
+
+
+class TwoStreamDenoiser(nn.Module):
+    """The `fast` preset's: MRI and noisy PET each have a stream, and all work is at half the grid.
+
+    Space-to-depth turns 2 x 2 x 2 voxels into channels. The MRI's stream, computed once, does most
+    of the work; its features are added to those of the PET at every level. Position in the template
+    is an input, since all brains are aligned to it. An MRI channel that is zero everywhere is a
+    missing one, and the stream is told.
+    """
+
+    def __init__(self, config: NetworkConfig, n_classes: int) -> None:
+        """Both streams, and the way out."""
+        super().__init__()
+        widths, n, groups = config.channels, config.res_blocks, config.norm_groups
+        self.timestep_width = widths[0]
+        embedding = 4 * widths[0]
+
+        def levels(widths: tuple[int, ...]) -> nn.ModuleList:
+            return nn.ModuleList(ResidualBlocks(n, width, embedding, groups) for width in widths)
+
+        self.presence = nn.Embedding(4, embedding)
+        self.mri_in = nn.Conv3d(2 * 8 + 3, widths[0], 3, padding=1)
+        self.mri_down = _halvings(widths)
+        self.mri_levels = levels(widths)
+
+        self.timestep = nn.Sequential(
+            nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.tracer = nn.Embedding(n_classes, embedding)
+        self.pet_in = nn.Conv3d(8, widths[0], 1)
+        self.pet_down = _halvings(widths)
+        self.pet_levels = levels(widths[1:])
+        self.narrow = nn.ModuleList(
+            nn.Conv3d(coarse, fine, 3, padding=1) for fine, coarse in pairwise(widths)
+        )
+        self.pet_up = levels(widths[:-1])
+        # Depth-to-space alone leaves a 2 x 2 x 2 checkerboard; the initialisation and the moving
+        # average of Aitken et al. 2017 take it away, and the last convolution sharpens.
+        self.out = nn.Sequential(
+            nn.GroupNorm(groups, widths[0], eps=1e-6),
+            nn.SiLU(),
+            SubpixelUpsample(spatial_dims=3, in_channels=widths[0], out_channels=4),
+            nn.SiLU(),
+            nn.Conv3d(4, 1, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+        """The prediction, (B, 1, X, Y, Z)."""
+        return self.denoise(x[:, :1], self.encode(x[:, 1:]), timesteps, class_labels)
+
+    def encode(self, mri: Tensor) -> Features:
+        """Features of the MRI, (B, width, X / 2, Y / 2, Z / 2) and coarser, one for each level."""
+        present = (mri != 0).flatten(2).any(2).long()
+        embedding = self.presence(present[:, 0] + 2 * present[:, 1])
+        h = pixelunshuffle(mri, spatial_dims=3, scale_factor=2)
+        h = self.mri_levels[0](self.mri_in(torch.cat((h, _position(h)), dim=1)), embedding)
+        features = [h]
+        for down, blocks in zip(self.mri_down, self.mri_levels[1:], strict=True):
+            features.append(blocks(down(features[-1]), embedding))
+        return tuple(features)
+
+    def denoise(
+        self, noisy: Tensor, features: Features, timesteps: Tensor, class_labels: Tensor
+    ) -> Tensor:
+        """The second part of `forward`, from the noisy PET, (B, 1, X, Y, Z)."""
+        waves = get_timestep_embedding(timesteps, self.timestep_width).to(noisy.dtype)
+        embedding = self.timestep(waves) + self.tracer(class_labels)
+        h = self.pet_in(pixelunshuffle(noisy, spatial_dims=3, scale_factor=2)) + features[0]
+        skips = [h]
+        for down, blocks, feature in zip(self.pet_down, self.pet_levels, features[1:], strict=True):
+            h = blocks(down(h) + feature, embedding)
+            skips.append(h)
+        for level in range(len(self.pet_up) - 1, -1, -1):
+            h = F.interpolate(self.narrow[level](h), scale_factor=2, mode="trilinear")
+            h = self.pet_up[level](h + skips[level], embedding)
+        return self.out(h)
+
+
+def _halvings(widths: tuple[int, ...]) -> nn.ModuleList:
+    """Convolutions of stride 2, each from one level to the next."""
+    return nn.ModuleList(
+        nn.Conv3d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+    )
+
+
+def _position(like: Tensor) -> Tensor:
+    """Coordinates from -1 to 1 along each axis of the grid, (B, 3, x, y, z)."""
+    axes = [torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device) for n in like.shape[2:]]
+    position = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    return position.expand(like.shape[0], -1, -1, -1, -1)
+
+
+class PublishedDiscriminator(PatchDiscriminator):
+    """The paper's: MONAI's patch discriminator with batch normalisation, on the PET alone."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        """Name each of MONAI's arguments that is not its default."""
+        super().__init__(
+            spatial_dims=3,
+            channels=config.channels,
+            in_channels=1,
+            out_channels=1,
+            num_layers_d=config.layers,
+        )
+
+    def forward(self, pet: Tensor, mri: Tensor, class_labels: Tensor) -> Tensor:
+        """Logits by patch; MRI and tracer are not looked at."""
+        return super().forward(pet)[-1]
+
+
+class ConditionalDiscriminator(nn.Module):
+    """The `fast` preset's: MONAI's patch discriminator on PET and MRI after space-to-depth.
+
+    The tracer comes in by projection (Miyato and Koyama 2018, arXiv 1802.05637). No normalisation:
+    R1 and R2 penalise the gradient of one image, which batch statistics would mix with others'.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, n_tracers: int) -> None:
+        """Patches, and one embedding for each tracer."""
+        super().__init__()
+        self.patches = PatchDiscriminator(
+            spatial_dims=3,
+            channels=config.channels,
+            in_channels=3 * 8,
+            out_channels=1,
+            num_layers_d=config.layers,
+            norm=None,
+            bias=True,
+            last_conv_kernel_size=1,
+        )
+        self.tracer = nn.Embedding(n_tracers, config.channels * 2**config.layers)
+        nn.init.normal_(self.tracer.weight, std=0.02)
+
+    def forward(self, pet: Tensor, mri: Tensor, class_labels: Tensor) -> Tensor:
+        """Logits by patch, (B, 1, x, y, z)."""
+        images = torch.cat((pet, mri), dim=1)
+        *_, features, logits = self.patches(pixelunshuffle(images, spatial_dims=3, scale_factor=2))
+        tracer = self.tracer(class_labels)[..., None, None, None]
+        return logits + (tracer * features).sum(1, keepdim=True)

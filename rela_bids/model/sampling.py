@@ -1,0 +1,90 @@
+"""Ancestral sampling, and where its noise comes from."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rela_bids.model.diffusion import Schedule
+from rela_bids.model.networks import Features
+
+Callback = Callable[[int, Tensor], None]
+
+
+def noise_generator(seed: int, *names: object) -> torch.Generator:
+    """A generator on the CPU, seeded by a hash of `seed` and `names`.
+
+    With subject, session, tracer and sample number as names, a session's noise does not depend on
+    what else ran, in what order, or on which device.
+    """
+    # repr keeps ("a", "b") and ("a b",) apart, and None and "None".
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@torch.inference_mode()
+def sample(
+    denoiser: nn.Module,
+    mri: Tensor,
+    class_labels: Tensor,
+    schedule: Schedule,
+    steps: int,
+    generators: Sequence[torch.Generator],
+    callback: Callback | None = None,
+) -> Tensor:
+    """Synthetic PET in [-1, 1], (N, 1, X, Y, Z), on the device of `mri`.
+
+    `mri` is (N, 2, X, Y, Z), or (1, 2, X, Y, Z) for N samples of one session; `class_labels` (N,)
+    int64; one generator each. One volume at a time, so that neither the memory nor the bytes of a
+    sample depend on N. See `sample_with_features` for `callback`.
+    """
+    shape = mri.shape[2:]
+    encoded = [denoiser.encode(one) for one in mri.split(1)]
+    if len(encoded) == 1:
+        encoded = encoded * len(generators)
+    return torch.cat(
+        [
+            sample_with_features(
+                denoiser, features, shape, label, schedule, steps, generator, callback
+            )
+            for features, label, generator in zip(
+                encoded, class_labels.tolist(), generators, strict=True
+            )
+        ]
+    )
+
+
+@torch.inference_mode()
+def sample_with_features(
+    denoiser: nn.Module,
+    features: Features,
+    shape: tuple[int, int, int],
+    class_label: int,
+    schedule: Schedule,
+    steps: int,
+    generator: torch.Generator,
+    callback: Callback | None = None,
+) -> Tensor:
+    """One synthetic PET in [-1, 1], (1, 1, X, Y, Z).
+
+    `features` is ``denoiser.encode(mri)`` of a batch of one: computed once, it serves every step,
+    sample and tracer of a session. After each pass, ``callback(step, clean)`` is given the step's
+    number from 0 and the clean prediction.
+    """
+    device = features[0].device
+    labels = torch.tensor([class_label], device=device)
+    timesteps = schedule.sampling_timesteps(steps)
+
+    def noise() -> Tensor:
+        return schedule.draw_noise((1, 1, *shape), generator).to(device)
+
+    x = noise()
+    for step, (t, s) in enumerate(zip(timesteps, (*timesteps[1:], None), strict=True)):
+        output = denoiser.denoise(x, features, torch.tensor([t], device=device), labels)
+        clean = schedule.clean_prediction(output, x, t)
+        if callback is not None:
+            callback(step, clean)
+        if s is not None:
+            x = schedule.ancestral_step(clean, x, t, s, noise())
+    return clean

@@ -1,0 +1,191 @@
+"""What a run is asked to do: frozen dataclasses, passed explicitly, saved as TOML.
+
+`rela_bids.cli.parser.parse` makes a `Settings` of the command line; ``OUT/logs/<run>.toml`` holds
+it. Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from rela_bids.exceptions import BadDataError
+
+Level = Literal["participant", "group"]
+SkullStrip = Literal["ants", "deepbet", "skip"]
+Space = Literal["T1w", "MNI152NLin2009cAsym"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+DEFAULT_MODEL = "phantom"
+
+# More threads than this do not make one process faster (fMRIPrep's bound).
+MAX_OMP_NTHREADS = 8
+
+
+def available_cpus() -> int:
+    """Processors this process may use: what a scheduler grants, not what the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images to use. Labels have no ``sub-``, ``ses-``, ``trc-``; empty means all.
+
+    Attributes
+    ----------
+    filters : per image (``t1w``, ``flair``, ``pet``) the pybids entity names and the values that
+        they must have: one value or a tuple of them, ``"*"`` any value, ``""`` no such entity.
+    """
+
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    tracers: tuple[str, ...] = ()
+    filters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AnatomySettings:
+    """How T1w and FLAIR are prepared, and the spaces that outputs are written in."""
+
+    skull_strip: SkullStrip = "ants"
+    output_spaces: tuple[Space, ...] = ("T1w",)
+
+
+@dataclass(frozen=True)
+class SynthesisSettings:
+    """How PET is sampled. `n_samples` and `sampling_steps` of None are the model's own."""
+
+    model: str = DEFAULT_MODEL
+    n_samples: int | None = None
+    sampling_steps: int | None = None
+    device: Device = "auto"
+    random_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Bounds on processes, threads per process, and memory in GB (None: no bound)."""
+
+    nprocs: int = field(default_factory=available_cpus)
+    omp_nthreads: int = field(default_factory=lambda: min(available_cpus(), MAX_OMP_NTHREADS))
+    mem_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run. The three folders are absolute."""
+
+    bids_dir: Path
+    output_dir: Path
+    work_dir: Path
+    level: Level = "participant"
+    selection: Selection = field(default_factory=Selection)
+    anatomy: AnatomySettings = field(default_factory=AnatomySettings)
+    synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+    resources: Resources = field(default_factory=Resources)
+    skip_bids_validation: bool = False
+    bids_database_dir: Path | None = None
+    stop_on_first_crash: bool = False
+    dry_run: bool = False
+    verbose: int = 0
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """A dataclass as plain dicts, lists, strings and numbers; what is None is left out."""
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    return {name: _plain(value) for name, value in values.items() if value is not None}
+
+
+def from_dict(values: Mapping[str, Any]) -> Settings:
+    """The inverse of `to_dict`; what is left out takes its default.
+
+    Raises
+    ------
+    BadDataError
+        If a name is unknown, one without a default is missing, or a value has the wrong type.
+    """
+    return _build(Settings, values, "settings")
+
+
+def to_toml(settings: Settings) -> str:
+    """Settings as TOML text."""
+    import tomli_w
+
+    return tomli_w.dumps(to_dict(settings))
+
+
+def from_toml(text: str) -> Settings:
+    """The inverse of `to_toml`.
+
+    Raises
+    ------
+    BadDataError
+        If the text is not TOML, or as for `from_dict`.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadDataError(f"The settings are not valid TOML ({error}): mend the file") from error
+    return from_dict(values)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    """An instance of the dataclass `kind`; `where` names the table in error messages."""
+    if not isinstance(values, Mapping):
+        raise BadDataError(f"{where} must be a table of settings, not {values!r}: mend it")
+    known = {item.name: item.type for item in fields(kind)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise BadDataError(f"{where} has no setting {unknown[0]!r}: take it out or mend its name")
+    converted = {
+        name: _typed(known[name], value, f"{where}.{name}") for name, value in values.items()
+    }
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise BadDataError(f"{where} is incomplete ({error}): add what is missing") from error
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """`value`, as read from TOML, in the annotated type of its field."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _build(kind, value, where)
+    if isinstance(kind, UnionType):
+        kind = next(option for option in get_args(kind) if option is not type(None))
+    origin = get_origin(kind)
+    if origin is tuple and isinstance(value, list | tuple):
+        item_kind = get_args(kind)[0]
+        return tuple(_typed(item_kind, item, where) for item in value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {name: _frozen(item) for name, item in value.items()}
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if origin is Literal and value in get_args(kind):
+        return value
+    # `type(...) is`, since True is an instance of int.
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise BadDataError(f"{where} cannot be {value!r}: mend it")
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _frozen(item) for name, item in value.items()}
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,73 @@
+"""The graph of a whole run: one workflow for each session, independent of each other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nipype import config, logging
+from nipype.pipeline import engine as pe
+
+from rela_bids.bids.derivatives import Derivatives
+from rela_bids.bids.query import Session
+from rela_bids.settings import Settings
+from rela_bids.synthesis import SynthesisPlan
+from workflows.subject import init_session_wf
+
+NAME = "rela_bids_wf"
+
+
+def init_base_wf(
+    *, sessions: Sequence[Session], settings: Settings, plan: SynthesisPlan, run: str
+) -> pe.Workflow:
+    """The participant level.
+
+    Parameters
+    ----------
+    sessions : those to process, each with a T1w.
+    run : name of this run; crash reports go to ``OUT/sub-X/log/<run>``.
+    """
+    workflow = pe.Workflow(name=NAME, base_dir=str(settings.work_dir))
+    derivatives = Derivatives(settings.output_dir)
+    for session in sessions:
+        session_wf = init_session_wf(
+            session=session, settings=settings, plan=plan, name=workflow_name(session)
+        )
+        crash_folder = derivatives.crash_folder(session.subject, run)
+        _configure(session_wf, {"crashdump_dir": str(crash_folder)})
+        workflow.add_nodes([session_wf])
+    return workflow
+
+
+def workflow_name(session: Session) -> str:
+    """Name of a session's workflow: ``sub_01_ses_1_wf``."""
+    return "".join(c if c.isalnum() else "_" for c in session.prefix) + "_wf"
+
+
+def configure_nipype(settings: Settings) -> None:
+    """Nipype's process-wide settings, which it keeps in a module of its own."""
+    level = ["ERROR", "INFO", "DEBUG"][min(settings.verbose, 2)]
+    config.update_config(
+        {
+            "logging": {
+                "workflow_level": "CRITICAL" if settings.verbose == 0 else level,
+                "utils_level": level,
+                "interface_level": level,
+                "log_to_file": "false",
+            },
+            "execution": {
+                "crashfile_format": "txt",
+                "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
+                "poll_sleep_duration": "0.1",
+                "check_version": "false",
+                "remove_unnecessary_outputs": "false",
+                "crashdump_dir": str(settings.work_dir),
+            },
+        }
+    )
+    logging.update_logging(config)
+
+
+def _configure(workflow: pe.Workflow, execution: Mapping[str, Any]) -> None:
+    """Execution settings of every node of a workflow; Nipype passes them on in no other way."""
+    for name in workflow.list_node_names():
+        node = workflow.get_node(name)
+        node.config = {"execution": dict(execution)}

@@ -1,0 +1,186 @@
+"""What a session leaves in OUT: one node for each file, and what is written beside it.
+
+To add an output, name it in `rela_bids.bids.derivatives` and list it here.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from rela_bids.bids import derivatives as names
+from rela_bids.bids import sidecars
+from rela_bids.bids.query import Session
+from rela_bids.interfaces.outputs import SaveDerivative
+from rela_bids.settings import Settings
+from rela_bids.synthesis import SynthesisPlan
+from rela_bids.templates import TEMPLATE_SPACE
+
+
+class _File(NamedTuple):
+    """One file in OUT: the field of the input node it comes from, its path and sidecar."""
+
+    field: str
+    path: str
+    sidecar: Mapping[str, Any]
+
+
+def init_anatomical_outputs_wf(
+    *, session: Session, settings: Settings, name: str = "anatomical_outputs_wf"
+) -> pe.Workflow:
+    """Save preprocessed MRI, brain mask and transforms.
+
+    Inputs
+    ------
+    t1w_preproc, brain_mask, flair_preproc, t1w_to_template_xfm, template_to_t1w_xfm
+        files in the work folder
+
+    Outputs
+    -------
+    the same names
+        the files in OUT
+    """
+    files = list(_anatomical_files(session, settings))
+    workflow = pe.Workflow(name=name)
+    fields = [file.field for file in files]
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=fields), name="outputnode")
+    for file in files:
+        save = pe.Node(
+            SaveDerivative(path=file.path, sidecar=dict(file.sidecar)), name=f"save_{file.field}"
+        )
+        workflow.connect(
+            [
+                (inputnode, save, [(file.field, "in_file")]),
+                (save, outputnode, [("out_file", file.field)]),
+            ]
+        )
+    return workflow
+
+
+def init_pet_outputs_wf(
+    *, session: Session, settings: Settings, plan: SynthesisPlan, name: str = "pet_outputs_wf"
+) -> pe.Workflow:
+    """Save synthetic PET of every tracer.
+
+    Inputs
+    ------
+    mean, std, mean_in_template, std_in_template
+        lists of files in the work folder, a file per tracer in the order of the plan
+
+    Outputs
+    -------
+    mean, std
+        the files in OUT on the T1w grid
+    """
+    workflow = pe.Workflow(name=name)
+    spaces = {"T1w": ""} | (
+        {TEMPLATE_SPACE: "_in_template"}
+        if TEMPLATE_SPACE in settings.anatomy.output_spaces
+        else {}
+    )
+    kinds = {"mean": names.SYNTH} | ({"std": names.SYNTH_STD} if plan.n_samples > 1 else {})
+    fields = [f"{kind}{suffix}" for kind in kinds for suffix in spaces.values()]
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=fields), name="outputnode")
+    for kind, output in kinds.items():
+        for space, suffix in spaces.items():
+            files = list(_pet_files(session, settings, plan, kind, output, space))
+            save = pe.MapNode(
+                SaveDerivative(),
+                iterfield=["in_file", "path", "sidecar"],
+                name=f"save_{kind}{suffix}",
+                run_without_submitting=True,
+            )
+            save.inputs.path = [file.path for file in files]
+            save.inputs.sidecar = [dict(file.sidecar) for file in files]
+            workflow.connect(
+                [
+                    (inputnode, save, [(f"{kind}{suffix}", "in_file")]),
+                    (save, outputnode, [("out_file", f"{kind}{suffix}")]),
+                ]
+            )
+    return workflow
+
+
+def _anatomical_files(session: Session, settings: Settings) -> Iterator[_File]:
+    derivatives = names.Derivatives(settings.output_dir)
+    t1w = derivatives.path(session, names.T1W)
+    t1w_raw = [names.raw_uri(session.t1w, settings.bids_dir)]
+    stripped = settings.anatomy.skull_strip == "skip"
+    yield _File(
+        "t1w_preproc",
+        str(t1w),
+        sidecars.preproc_sidecar(
+            description="T1w after bias field correction (N4)",
+            skull_stripped=stripped,
+            sources=t1w_raw,
+        ),
+    )
+    yield _File(
+        "brain_mask",
+        str(derivatives.path(session, names.BRAIN_MASK)),
+        sidecars.mask_sidecar(description="Brain mask of the T1w", sources=t1w_raw),
+    )
+    if session.flair is not None:
+        yield _File(
+            "flair_preproc",
+            str(derivatives.path(session, names.FLAIR)),
+            sidecars.preproc_sidecar(
+                description="FLAIR after bias field correction (N4), rigidly registered to the T1w",
+                skull_stripped=stripped,
+                sources=[names.raw_uri(session.flair, settings.bids_dir), *t1w_raw],
+                spatial_reference=derivatives.uri(t1w),
+            ),
+        )
+    kind = "SyN" if TEMPLATE_SPACE in settings.anatomy.output_spaces else "affine"
+    for field, output, moving, fixed in (
+        ("t1w_to_template_xfm", names.TO_TEMPLATE, "T1w", TEMPLATE_SPACE),
+        ("template_to_t1w_xfm", names.FROM_TEMPLATE, TEMPLATE_SPACE, "T1w"),
+    ):
+        yield _File(
+            field,
+            str(derivatives.path(session, output)),
+            sidecars.transform_sidecar(moving=moving, fixed=fixed, kind=kind, sources=t1w_raw),
+        )
+
+
+def _pet_files(
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    kind: str,
+    output: names.Output,
+    space: str,
+) -> Iterator[_File]:
+    derivatives = names.Derivatives(settings.output_dir)
+    seen = {"T1w": session.t1w, "FLAIR": session.flair}
+    inputs = {
+        modality: path
+        for modality, path in seen.items()
+        if path is not None and modality.lower() in plan.config.inputs
+    }
+    sampling = sidecars.Sampling(
+        model=plan.name,
+        model_sha256=plan.sha256,
+        trained_on=plan.trained_on,
+        simulated=plan.simulated,
+        inputs=tuple(inputs),
+        random_seed=plan.random_seed,
+        sampling_steps=plan.sampling_steps,
+        n_samples=plan.n_samples,
+    )
+    t1w = derivatives.uri(derivatives.path(session, names.T1W))
+    for label, tracer in plan.tracers.items():
+        yield _File(
+            kind,
+            str(derivatives.path(session, output, tracer=label, space=space)),
+            sidecars.synth_sidecar(
+                tracer,
+                sampling,
+                statistic=kind,
+                sources=[names.raw_uri(path, settings.bids_dir) for path in inputs.values()],
+                spatial_reference=t1w if space == "T1w" else None,
+            ),
+        )
