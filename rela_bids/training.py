@@ -51,6 +51,7 @@ class TrainingPlan:
     trained_on : the data, in words, for the model's file and card.
     simulated : the PET was not measured.
     split : ``train``, ``validation`` or ``test`` by subject; None draws one by the seed.
+    start_from : a model of the same network and tracers, on any grid, whose weights are begun with.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TrainingPlan:
     trained_on: str
     simulated: bool = False
     split: Mapping[str, str] | None = None
+    start_from: Path | None = None
 
 
 def train_model(
@@ -81,6 +83,7 @@ def train_model(
     TrainingDivergedError
         On a loss that is not finite.
     """
+    from rela_bids.model.checkpoint import load_model
     from rela_bids.model.dataset import PreparedDataset
     from rela_bids.model.trainer import CHECKPOINT, fit
 
@@ -100,7 +103,8 @@ def train_model(
         raise UsageError(f"{folder} holds a model: add --resume, or choose another --model-name")
     write_text(folder / "splits.tsv", _splits_table(split, manifest))
     watched = parts["validation"] if len(parts["validation"]) else parts["test"]
-    outcome = fit(parts["train"], watched, folder, plan.settings, resume=resume)
+    start = load_model(plan.start_from).network.state_dict() if plan.start_from else None
+    outcome = fit(parts["train"], watched, folder, plan.settings, resume=resume, start=start)
     if not outcome.finished:
         raise TrainingInterruptedError(
             f"training of {plan.name} was interrupted at step {outcome.step}: "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nipype import config, logging
+from nipype import config
 from nipype.pipeline import engine as pe
 
 from rela_bids.bids.derivatives import Derivatives
@@ -43,27 +43,18 @@ def workflow_name(session: Session) -> str:
 
 
 def configure_nipype(settings: Settings) -> None:
-    """Nipype's process-wide settings, which it keeps in a module of its own."""
-    level = ["ERROR", "INFO", "DEBUG"][min(settings.verbose, 2)]
+    """What Nipype keeps in a module of its own, for this process."""
     config.update_config(
         {
-            "logging": {
-                "workflow_level": "CRITICAL" if settings.verbose == 0 else level,
-                "utils_level": level,
-                "interface_level": level,
-                "log_to_file": "false",
-            },
             "execution": {
                 "crashfile_format": "txt",
                 "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
                 "poll_sleep_duration": "0.1",
-                "check_version": "false",
                 "remove_unnecessary_outputs": "false",
                 "crashdump_dir": str(settings.work_dir),
-            },
+            }
         }
     )
-    logging.update_logging(config)
 
 
 def _configure(workflow: pe.Workflow, execution: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 To add an output, name it in `rela_bids.bids.derivatives` and list it here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nipype.interfaces import utility as niu
@@ -12,7 +12,7 @@ from nipype.pipeline import engine as pe
 from rela_bids.bids import derivatives as names
 from rela_bids.bids import sidecars
 from rela_bids.bids.query import Session
-from rela_bids.interfaces.outputs import SaveDerivative
+from rela_bids.interfaces.outputs import SaveDerivatives
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
 from rela_bids.templates import TEMPLATE_SPACE
@@ -44,18 +44,9 @@ def init_anatomical_outputs_wf(
     files = list(_anatomical_files(session, settings))
     workflow = pe.Workflow(name=name)
     fields = [file.field for file in files]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=fields), name="outputnode")
+    _add_ends(workflow, fields)
     for file in files:
-        save = pe.Node(
-            SaveDerivative(path=file.path, sidecar=dict(file.sidecar)), name=f"save_{file.field}"
-        )
-        workflow.connect(
-            [
-                (inputnode, save, [(file.field, "in_file")]),
-                (save, outputnode, [("out_file", file.field)]),
-            ]
-        )
+        _save(workflow, file.field, [file])
     return workflow
 
 
@@ -76,32 +67,42 @@ def init_pet_outputs_wf(
     """
     workflow = pe.Workflow(name=name)
     spaces = {"T1w": ""} | (
-        {TEMPLATE_SPACE: "_in_template"}
-        if TEMPLATE_SPACE in settings.anatomy.output_spaces
-        else {}
+        {TEMPLATE_SPACE: "_in_template"} if TEMPLATE_SPACE in settings.anatomy.output_spaces else {}
     )
     kinds = {"mean": names.SYNTH} | ({"std": names.SYNTH_STD} if plan.n_samples > 1 else {})
     fields = [f"{kind}{suffix}" for kind in kinds for suffix in spaces.values()]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=fields), name="outputnode")
+    _add_ends(workflow, fields)
     for kind, output in kinds.items():
         for space, suffix in spaces.items():
             files = list(_pet_files(session, settings, plan, kind, output, space))
-            save = pe.MapNode(
-                SaveDerivative(),
-                iterfield=["in_file", "path", "sidecar"],
-                name=f"save_{kind}{suffix}",
-                run_without_submitting=True,
-            )
-            save.inputs.path = [file.path for file in files]
-            save.inputs.sidecar = [dict(file.sidecar) for file in files]
-            workflow.connect(
-                [
-                    (inputnode, save, [(f"{kind}{suffix}", "in_file")]),
-                    (save, outputnode, [("out_file", f"{kind}{suffix}")]),
-                ]
-            )
+            _save(workflow, f"{kind}{suffix}", files)
     return workflow
+
+
+def _add_ends(workflow: pe.Workflow, fields: Sequence[str]) -> None:
+    workflow.add_nodes(
+        [
+            pe.Node(niu.IdentityInterface(fields=list(fields)), name=name)
+            for name in ("inputnode", "outputnode")
+        ]
+    )
+
+
+def _save(workflow: pe.Workflow, field: str, files: Sequence[_File]) -> None:
+    """Save what comes in at `field`, a file or a list of them."""
+    save = pe.Node(
+        SaveDerivatives(
+            paths=[file.path for file in files], sidecars=[dict(file.sidecar) for file in files]
+        ),
+        name=f"save_{field}",
+    )
+    inputnode, outputnode = workflow.get_node("inputnode"), workflow.get_node("outputnode")
+    workflow.connect(
+        [
+            (inputnode, save, [(field, "in_files")]),
+            (save, outputnode, [("out_files", field)]),
+        ]
+    )
 
 
 def _anatomical_files(session: Session, settings: Settings) -> Iterator[_File]:

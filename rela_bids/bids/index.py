@@ -5,6 +5,7 @@ entities are matched again on the path within the dataset, because pybids matche
 the absolute path and takes a ``sub-`` or ``ses-`` above the dataset for the person or the session.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Collection
@@ -15,7 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 from rela_bids.bids.picking import ImageFile
-from rela_bids.exceptions import BadDataError, CannotWriteError, UsageError
+from rela_bids.exceptions import (
+    BadDataError,
+    CannotWriteError,
+    MissingInputError,
+    UsageError,
+)
 
 DATABASE_FILE = "layout_index.sqlite"
 
@@ -25,7 +31,7 @@ def list_images(
 ) -> list[ImageFile]:
     """The NIfTI files of some people in ``anat/`` and ``pet/``, links to nothing included."""
     datatypes = ("anat", "pet") if pet else ("anat",)
-    wanted = _Wanted(datatypes, participants)
+    wanted = _Wanted(bids_dir, datatypes, participants)
     if database_dir is None:
         names = _index(bids_dir, wanted)
     else:
@@ -34,7 +40,7 @@ def list_images(
         ]
         # A database made before someone was added still serves for the others.
         known = {name.split("/")[0].removeprefix("sub-") for name in names}
-        names += _index(bids_dir, _Wanted(datatypes, set(participants) - known))
+        names += _index(bids_dir, _Wanted(bids_dir, datatypes, set(participants) - known))
     return [ImageFile(bids_dir / name, _entities(name)) for name in sorted(names)]
 
 
@@ -45,6 +51,7 @@ class _Wanted:
     Ten thousand labels in one expression would take minutes.
     """
 
+    bids_dir: Path
     datatypes: tuple[str, ...] = ("anat", "pet")
     participants: Collection[str] | None = None
 
@@ -65,8 +72,19 @@ class _Wanted:
         )
 
     def search(self, path: str) -> bool:
-        """Whether pybids is to leave a path out."""
-        return not self.includes(path)
+        """Whether pybids, which fails on a folder that may not be read, is to leave a path out."""
+        if not self.includes(path):
+            return True
+        is_image = path.endswith((".nii", ".nii.gz"))
+        return not is_image and not _may_list(self.bids_dir / path.strip("/"))
+
+
+def _may_list(folder: Path) -> bool:
+    try:
+        os.scandir(folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def _index(bids_dir: Path, wanted: _Wanted, database_dir: Path | None = None) -> list[str]:
@@ -76,7 +94,13 @@ def _index(bids_dir: Path, wanted: _Wanted, database_dir: Path | None = None) ->
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
     indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[wanted])
-    layout = BIDSLayout(bids_dir, validate=False, indexer=indexer, database_path=database_dir)
+    try:
+        layout = BIDSLayout(bids_dir, validate=False, indexer=indexer, database_path=database_dir)
+    except OSError as error:
+        # pybids looks at the target of every link before it asks whether to leave it out.
+        raise MissingInputError(
+            f"{error.filename or bids_dir} cannot be read ({error.strerror}): mend its permissions"
+        ) from error
     return _relative_names(layout, bids_dir)
 
 
@@ -107,7 +131,8 @@ def _make_database(bids_dir: Path, database_dir: Path) -> list[str]:
     """Index the whole dataset; several runs may do so at once, and the last one stays."""
     temporary = database_dir / f".{uuid4().hex}"
     try:
-        names = _index(bids_dir, _Wanted(), temporary)
+        temporary.mkdir(parents=True)
+        names = _index(bids_dir, _Wanted(bids_dir), temporary)
         (temporary / DATABASE_FILE).replace(database_dir / DATABASE_FILE)
     except OSError as error:
         raise CannotWriteError(

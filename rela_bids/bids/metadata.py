@@ -1,6 +1,7 @@
 """JSON as found in BIDS datasets: files, and sidecars with what they inherit."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise BadDataError(f"{path} is not valid JSON ({error}): mend it") from error
     except OSError as error:
-        remedy = "get it with `datalad get`" if path.is_symlink() else "check the path"
+        # os.path, since Path.is_symlink raises where access is denied.
+        annexed = os.path.islink(path)  # noqa: PTH114
+        remedy = "get it with `datalad get`" if annexed else "check the path and its permissions"
         raise MissingInputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
 
 

@@ -1,6 +1,7 @@
 """Which images a dataset has for each session, read once into small records."""
 
 import difflib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from rela_bids.bids.index import entity_patterns, list_images
 from rela_bids.bids.metadata import read_metadata
 from rela_bids.bids.picking import ImageFile, candidates, pick
-from rela_bids.bids.validation import list_participants, read_description
+from rela_bids.bids.validation import list_folders, list_participants, read_description
 from rela_bids.exceptions import (
     NothingMatchedError,
     RelaBidsError,
@@ -189,7 +190,8 @@ def _readable(images: Iterable[ImageFile], left_out: list[str]) -> list[ImageFil
     """The images that are there; those that are links to nothing go to `left_out`."""
     there = []
     for image in images:
-        if image.path.exists():
+        # os.path, since Path.exists raises where the target of a link may not be looked at.
+        if os.path.exists(image.path):  # noqa: PTH110
             there.append(image)
         else:
             left_out.append(
@@ -262,7 +264,7 @@ def _choose_sessions(
 def _sessions_on_disk(folder: Path) -> list[str | None]:
     """Session labels of a person; None stands for images that are in no session."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        names = list_folders(folder)
     except OSError:
         return [None]
     sessions = [name.removeprefix("ses-") for name in names if name.startswith("ses-")]

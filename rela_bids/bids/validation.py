@@ -1,5 +1,6 @@
 """The checks on a dataset that cost nothing and need no internet."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def list_participants(bids_dir: Path) -> list[str]:
         If it has no such folder.
     """
     try:
-        folders = [entry.name for entry in bids_dir.iterdir() if entry.is_dir()]
+        folders = list_folders(bids_dir)
     except OSError as error:
         raise MissingInputError(
             f"{bids_dir} cannot be read ({error.strerror}): check the path and its permissions"
@@ -57,3 +58,9 @@ def list_participants(bids_dir: Path) -> list[str]:
     raise InvalidDatasetError(
         f"{bids_dir} has no sub-<label> folder{hint}: give the root of a BIDS dataset"
     )
+
+
+def list_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; links to folders are among them."""
+    # os.path, since Path.is_dir raises where the target of a link may not be looked at.
+    return sorted(name for name in os.listdir(folder) if os.path.isdir(folder / name))  # noqa: PTH112, PTH208

@@ -23,6 +23,9 @@ WORKER_KILLED = (
 class Observer(Protocol):
     """What is told of each node: its session's workflow name, its own name, and its state."""
 
+    def planned(self, nodes: Iterable[Node]) -> None:
+        """All the nodes there will be."""
+
     def started(self, node: Node) -> None:
         """A node was sent to a worker."""
 
@@ -59,6 +62,10 @@ class SessionPool(MultiProcPlugin):
         self._observer = observer
         self.failures = 0
         self._rank = {name: rank for rank, name in enumerate(order)}
+
+    def _prerun_check(self, graph: Any) -> None:
+        super()._prerun_check(graph)
+        self._observer.planned(graph.nodes())
 
     def _tell(self, node: Node, status: str) -> None:
         if status == "start":
@@ -120,12 +127,14 @@ def last_line(traceback: str) -> str:
     >>> last_line("Traceback ...\\nRuntimeError: no\\n")
     'RuntimeError: no'
     """
-    raised = [line for line in traceback.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    raised = [
+        line for line in traceback.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)
+    ]
     line = raised[-1] if raised else (traceback.strip().splitlines() or ["unknown error"])[-1]
     return re.sub(r"^rela_bids\.[\w.]+: ", "", line)
 
 
-def run(workflow: Workflow, pool: SessionPool) -> None:
+def run_workflow(workflow: Workflow, pool: SessionPool) -> None:
     """Run `workflow` on `pool`; failures of nodes are told to the pool's observer, not raised.
 
     No worker is left behind, however the run ends.

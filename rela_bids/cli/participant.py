@@ -1,18 +1,23 @@
 """The participant level: MRI to synthetic PET, session by session."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rela_bids.atomic import write_text
 from rela_bids.bids.citation import describe_methods
 from rela_bids.bids.dataset import ensure_dataset
+from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.query import Session, read_sessions
 from rela_bids.cli.plan import describe_plan
 from rela_bids.exceptions import ExitCode, MissingInputError
 from rela_bids.settings import Settings, to_toml
 from rela_bids.synthesis import SynthesisPlan, plan_synthesis
+
+if TYPE_CHECKING:
+    from rela_bids.cli.progress import SessionState
 
 
 def find_sessions(settings: Settings) -> list[Session]:
@@ -56,7 +61,65 @@ def participant_level(settings: Settings) -> int:
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
     write_text(settings.output_dir / "logs" / f"{run}.toml", to_toml(settings))
     announce(sessions, ready, plan)
-    return ExitCode.OK
+    states = execute(ready, settings, plan, run)
+    return report_outcome(sessions, states, settings)
+
+
+def execute(
+    sessions: Sequence[Session], settings: Settings, plan: SynthesisPlan, run: str
+) -> dict[str, "SessionState"]:
+    """Run the graph; returns how each session ended, by its label."""
+    from rela_bids.cli.execution import SessionPool, run_workflow
+    from rela_bids.cli.progress import Progressing
+    from workflows.base import configure_nipype, init_base_wf, workflow_name
+
+    configure_nipype(settings)
+    workflow = init_base_wf(sessions=sessions, settings=settings, plan=plan, run=run)
+    by_name = {workflow_name(session): session for session in sessions}
+
+    def assemble(name: str, state: "SessionState") -> None:
+        pass
+
+    labels = {name: session.label for name, session in by_name.items()}
+    with Progressing(labels, assemble) as progress:
+        pool = SessionPool(
+            nprocs=settings.resources.nprocs,
+            memory_gb=settings.resources.mem_gb or default_memory_gb(),
+            order=by_name,
+            observer=progress,
+        )
+        run_workflow(workflow, pool)
+    return {state.label: state for state in progress.states.values()}
+
+
+def default_memory_gb() -> float:
+    """Nine tenths of the memory that is free now."""
+    import psutil
+
+    return psutil.virtual_memory().available / 1e9 * 0.9
+
+
+def report_outcome(
+    sessions: Sequence[Session], states: Mapping[str, "SessionState"], settings: Settings
+) -> int:
+    """Print the table at the end; returns the exit code."""
+    from rich.console import Console
+
+    from rela_bids.cli.progress import summary_table
+
+    rows = []
+    for session in sessions:
+        state = states.get(session.label)
+        if state is None:
+            rows.append((session.label, "left out", "; ".join(session.left_out)))
+        elif state.finished:
+            report = Derivatives(settings.output_dir).report(session.subject)
+            rows.append((session.label, "done", str(report)))
+        else:
+            rows.append((session.label, "failed", state.error or "stopped before its end"))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(summary_table(rows))
+    done = all(state.finished for state in states.values())
+    return ExitCode.OK if done else ExitCode.SESSION_FAILED
 
 
 def announce(sessions: Sequence[Session], ready: Sequence[Session], plan: SynthesisPlan) -> None:

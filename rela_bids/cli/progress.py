@@ -22,7 +22,7 @@ class SessionState:
     """One session during a run; times in seconds."""
 
     label: str
-    nodes: int
+    nodes: int = 0
     done: int = 0
     error: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class SessionState:
     @property
     def finished(self) -> bool:
         """All of its nodes have ended well."""
-        return self.done == self.nodes and self.error is None
+        return self.done == self.nodes > 0 and self.error is None
 
 
 class Progressing:
@@ -42,17 +42,17 @@ class Progressing:
 
     Parameters
     ----------
-    sessions : label and number of nodes for each session's workflow name.
+    labels : of each session, by its workflow's name.
     on_end : called with a session's workflow name and state when it is done or has failed.
     """
 
     def __init__(
         self,
-        sessions: Mapping[str, tuple[str, int]],
+        labels: Mapping[str, str],
         on_end: "OnEnd",
         stream: TextIO | None = None,
     ) -> None:
-        self.states = {name: SessionState(label, n) for name, (label, n) in sessions.items()}
+        self.states = {name: SessionState(label) for name, label in labels.items()}
         self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._on_end = on_end
         self._began: dict[str, float] = {}
@@ -74,6 +74,11 @@ class Progressing:
 
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
+
+    def planned(self, nodes: Iterable[Node]) -> None:
+        """Take in how much there is to do."""
+        for node in nodes:
+            self.states[session_of(node)].nodes += 1
 
     def started(self, node: Node) -> None:
         """Show the node as its session's step."""

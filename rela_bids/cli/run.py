@@ -35,7 +35,7 @@ def run(settings: Settings) -> int:
     if settings.dry_run:
         return plan_only(settings)
     make_folders(settings.output_dir, settings.work_dir)
-    prepare_environment(settings.work_dir, settings.resources.omp_nthreads)
+    prepare_environment(settings.work_dir, settings.resources.omp_nthreads, settings.verbose)
     return participant_level(settings)
 
 

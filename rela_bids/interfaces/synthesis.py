@@ -84,7 +84,9 @@ class _ToT1wInputSpec(BaseInterfaceInputSpec):
 
 
 class _ToT1wOutputSpec(TraitedSpec):
-    volumes = traits.List(File(exists=True), desc="on the grid of the reference, 0 outside the mask")
+    volumes = traits.List(
+        File(exists=True), desc="on the grid of the reference, 0 outside the mask"
+    )
 
 
 class ToT1w(SimpleInterface):
@@ -101,9 +103,7 @@ class ToT1w(SimpleInterface):
         affine = read_affine(self.inputs.t1w_to_template)
         written = []
         for volume in self.inputs.volumes:
-            data = from_model_grid(
-                _array(volume), affine, self.inputs.grid, reference, mask=mask
-            )
+            data = from_model_grid(_array(volume), affine, self.inputs.grid, reference, mask=mask)
             image = nib.Nifti1Image(data, reference.affine, reference.header)
             image.set_data_dtype(np.float32)
             image.header.set_slope_inter(1, 0)

@@ -41,6 +41,7 @@ class Model:
     Attributes
     ----------
     name : of the file or folder it came from.
+    path : the file.
     config : all settings; ``sampling_steps`` and ``n_samples`` are the defaults for synthesis.
     tracers : by label, in the order of their class labels.
     network : the denoiser in eval mode, see `rela_bids.model.networks.build_denoiser`.
@@ -49,6 +50,7 @@ class Model:
     """
 
     name: str
+    path: Path
     config: ModelConfig
     tracers: dict[str, Tracer]
     network: nn.Module
@@ -107,7 +109,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         ) from error
     name = path.parent.name if path.name == "model.safetensors" else path.stem
     network = network.to(device).eval().requires_grad_(False)
-    return Model(name, config, tracers, network, provenance, _sha256(path))
+    return Model(name, path, config, tracers, network, provenance, _sha256(path))
 
 
 def save_model(

@@ -6,7 +6,7 @@ that on a CPU a run that was killed and resumed ends with the same bytes as one 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -61,8 +61,11 @@ def fit(
     *,
     resume: bool = False,
     objective: Objective = RelaDiffusion,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Outcome:
     """Train on `train`, watch `held_out`, and keep curve and checkpoint in `folder`.
+
+    `start` are weights for the denoiser to begin with, of the same network on any grid.
 
     SIGTERM and Ctrl-C write a checkpoint and end with ``finished=False``. `resume` goes on from
     the checkpoint, or begins where there is none yet. The averaged weights are read by
@@ -82,7 +85,7 @@ def fit(
             f"{folder / CHECKPOINT} was made with other settings or data: resume with the same "
             "ones, or train under another name"
         )
-    arguments = (train, held_out, folder, settings, checkpoint, objective)
+    arguments = (train, held_out, folder, settings, checkpoint, objective, start)
     outcome: Outcome = fabric.launch(_launched, *arguments)
     if outcome.failure:
         raise TrainingDivergedError(outcome.failure)
@@ -137,11 +140,14 @@ class _Run:
         settings: TrainSettings,
         checkpoint: dict[str, Any] | None,
         objective: Objective,
+        start: Mapping[str, Tensor] | None,
     ):
         self.fabric, self.settings, self.folder = fabric, settings, folder
         self.train, self.held_out, self.config = train, held_out, train.config
         self.step, self.seconds_before = 0, 0.0
         self.objective = objective(self.config, len(train.labels))
+        if start is not None:
+            self.objective.networks["denoiser"].load_state_dict(start)
         self.average = fabric.to_device(deepcopy(self.objective.networks["denoiser"]))
         self.average.eval().requires_grad_(False)
         self.networks, self.optimisers = {}, {}

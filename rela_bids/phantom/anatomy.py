@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from rela_bids.phantom.base import (
     BRAIN_GRID,
@@ -16,6 +15,7 @@ from rela_bids.phantom.base import (
     rigid_matrix,
     sample,
     smooth_on,
+    spread_lattice,
 )
 from rela_bids.phantom.person import Person
 from rela_bids.phantom.regions import DEEP
@@ -23,7 +23,7 @@ from rela_bids.phantom.shells import draw_thickness, shells
 from rela_bids.volumes import Array, Grid
 
 # Random deformation: full width of its correlation and standard deviation per axis, both mm.
-DEFORMATION = ((55.0, 3.2), (24.0, 1.8), (13.0, 1.1))
+DEFORMATION = ((55.0, 2.2), (24.0, 1.5), (10.0, 1.1))
 
 MM_PER_VENTRICLE_UNIT = 1.6
 
@@ -92,19 +92,39 @@ def build_head(
     """
     template = base()
     displacement = _displacement(rng, person)
-    prior = _csf_prior(rng, person)
+    prior = _tissue_prior(rng, person)
     thickness = draw_thickness(rng, person)
+    sharpness = rng.uniform(2.0, 3.0)
     points = grid_points(grid, to_template)
-    points += np.stack([sample(component, LATTICE, points) for component in displacement])
+    for axis in range(3):
+        points[axis] += spread_lattice(displacement[axis], grid, to_template)
     depth = sample(template.surface, template.surface_grid, points)
-    labels = sample(template.labels, BRAIN_GRID, points, order=0)
-    ventricle = sample(template.ventricle, BRAIN_GRID, points)
+    # Most of a field of view is not brain: look the brain's maps up where they matter.
+    near = depth < 2 * grid.voxel_size
+    inner = points[:, near]
+
+    def scattered(values: NDArray[np.generic]) -> NDArray:
+        whole_grid = np.zeros(grid.shape, values.dtype)
+        whole_grid[near] = values
+        return whole_grid
+
+    labels = sample(template.labels, BRAIN_GRID, inner, order=0)
+    on_grid = {
+        name: spread_lattice(field, grid, to_template)[near] for name, field in prior.items()
+    }
     inside = _edge(-depth, grid.voxel_size)
-    sharpness = np.where(np.isin(labels, DEEP), 1.2, rng.uniform(2.0, 3.0)).astype(np.float32)
-    tissues = _brain_tissues(points, prior, sharpness)
-    tissues = {name: fraction * inside for name, fraction in tissues.items()}
+    exponent = np.where(np.isin(labels, DEEP), 1.2, sharpness).astype(np.float32)
+    tissues = {
+        name: scattered(fraction) * inside
+        for name, fraction in _brain_tissues(inner, on_grid, exponent).items()
+    }
+    labels = scattered(labels)
+    ventricle = scattered(sample(template.ventricle, BRAIN_GRID, inner))
     _add_lesions(rng, person, tissues, labels, ventricle, grid.voxel_size)
-    around = shells(points, depth, thickness, grid.voxel_size, whole=whole)
+    surroundings = {
+        name: spread_lattice(field, grid, to_template) for name, field in thickness.items()
+    }
+    around = shells(points, depth, surroundings, grid.voxel_size, whole=whole)
     for name, fraction in around.items():
         outside = fraction * (1 - inside)
         tissues[name] = tissues[name] + outside if name in tissues else outside
@@ -115,9 +135,9 @@ def build_head(
         brain=depth < 0,
         depth=depth,
         labels=labels,
-        atlas=sample(template.atlas, BRAIN_GRID, points, order=0, mode="constant"),
+        atlas=scattered(sample(template.atlas, BRAIN_GRID, inner, order=0, mode="constant")),
         ventricle=ventricle,
-        texture=sample(template.texture, BRAIN_GRID, points),
+        texture=scattered(sample(template.texture, BRAIN_GRID, inner)),
         template_z=points[2],
         left=points[0] < 0,
     )
@@ -137,26 +157,23 @@ def _displacement(rng: np.random.Generator, person: Person) -> Array:
     return field - np.clip(growth, -1.0, 6.0) * base().push
 
 
-def _csf_prior(rng: np.random.Generator, person: Person) -> dict[str, Array]:
-    """Log factors on the tissue probabilities, on `LATTICE`: wider sulci, thicker cortex."""
-    csf = 0.85 + 0.35 * person.atrophy + 0.45 * lattice_noise(rng, 18.0)
-    grey = 0.05 - 0.06 * person.atrophy + 0.3 * lattice_noise(rng, 12.0)
+def _tissue_prior(rng: np.random.Generator, person: Person) -> dict[str, Array]:
+    """Factors on the tissue probabilities, on `LATTICE`: wider sulci, thinner or thicker cortex."""
+    csf = 1.05 + 0.35 * person.atrophy + 0.45 * lattice_noise(rng, 16.0)
+    grey = 0.05 - 0.06 * person.atrophy + 0.45 * lattice_noise(rng, 10.0)
     return {"csf": np.exp(csf), "grey": np.exp(grey)}
 
 
-def _brain_tissues(
-    points: Array, prior: Mapping[str, Array], sharpness: Array
-) -> dict[str, Array]:
-    """White, grey and CSF: posterior of the template's probabilities, sharpened to a person's."""
+def _brain_tissues(points: Array, prior: Mapping[str, Array], exponent: Array) -> dict[str, Array]:
+    """White, grey and CSF: the template's probabilities times `prior`, sharpened to a person's."""
     template = base()
     grey = sample(template.grey, BRAIN_GRID, points)
     white = sample(template.white, BRAIN_GRID, points)
-    csf = np.clip(1 - grey - white, 0.02, 1) * sample(prior["csf"], LATTICE, points)
-    grey *= sample(prior["grey"], LATTICE, points)
+    csf = np.clip(1 - grey - white, 0.02, 1) * prior["csf"]
     weights = {
-        "white": white**sharpness,
-        "grey": grey**sharpness,
-        "csf": csf**sharpness,
+        "white": white**exponent,
+        "grey": (grey * prior["grey"]) ** exponent,
+        "csf": csf**exponent,
     }
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}

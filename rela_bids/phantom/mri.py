@@ -13,9 +13,8 @@ from scipy import ndimage
 from rela_bids.phantom.anatomy import Head
 from rela_bids.phantom.base import smooth_on
 from rela_bids.phantom.regions import SUBCORTICAL_GROUPS, lookup
+from rela_bids.transforms import FWHM
 from rela_bids.volumes import Array
-
-FWHM = 2.354820045
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def draw_t1w_contrast(rng: np.random.Generator) -> Contrast:
 
 def draw_flair_contrast(rng: np.random.Generator) -> Contrast:
     """Grey matter at least as bright as white, CSF dark, lesions bright."""
-    white = rng.uniform(0.78, 0.97)
+    white = rng.uniform(0.72, 0.95)
     tissues = {
         "white": white,
         "grey": 1.0,
@@ -97,7 +96,7 @@ def draw_acquisition(rng: np.random.Generator, *, bias: float, may_be_2d: bool) 
         noise=rng.uniform(0.01, 0.06),
         resolution=rng.uniform(0.8, 1.4),
         slices=slices,
-        units=float(np.exp(rng.uniform(np.log(50), np.log(2000)))),
+        units=float(np.exp(rng.uniform(np.log(200), np.log(2000)))),
     )
 
 
@@ -113,7 +112,9 @@ def acquire(
     rng: np.random.Generator, signal: Array, voxel_size: float, acquisition: Acquisition
 ) -> Array:
     """`signal` as the scanner gives it: blurred, cut into slices, biased and noisy (Rician)."""
-    varied = signal * (1 + 0.025 * smooth_on(rng, signal.shape, 2.0 / voxel_size))
+    fine = smooth_on(rng, signal.shape, 2.0 / voxel_size)
+    patchy = smooth_on(rng, signal.shape, 6.0 / voxel_size)
+    varied = signal * (1 + 0.025 * fine + 0.025 * patchy)
     blur = acquisition.resolution / FWHM / voxel_size
     image = ndimage.gaussian_filter(varied, blur, truncate=3.0) if blur > 0.25 else varied
     image = image * np.exp(acquisition.bias * smooth_on(rng, signal.shape, 32.0 / voxel_size))

@@ -5,7 +5,7 @@ Each burden is a latent normal variable of which `MRI_SHARE` of the variance is 
 a phantom wholly from its MRI.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -79,3 +79,21 @@ def _uniform(latent: float) -> float:
 def _bimodal(latent: float) -> float:
     """Amyloid is mostly absent or abundant; about two people in five have it."""
     return float(1 / (1 + np.exp(-(latent - 0.25) / 0.25)))
+
+
+def aged(person: Person, years: float) -> Person:
+    """The same person later: more atrophy and lesions, and burdens that have grown."""
+
+    def grown(burden: float) -> float:
+        return burden + 0.02 * years * burden * (1 - burden) * 4
+
+    return replace(
+        person,
+        age=round(person.age + years, 1),
+        atrophy=person.atrophy + 0.05 * years,
+        lesions=person.lesions + 0.05 * years,
+        amyloid=grown(person.amyloid),
+        tau=grown(person.tau),
+        inflammation=grown(person.inflammation),
+        hypometabolism=grown(person.hypometabolism),
+    )

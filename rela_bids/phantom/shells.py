@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rela_bids.phantom.base import LATTICE, lattice_noise, sample
+from rela_bids.phantom.base import lattice_noise
 from rela_bids.phantom.person import Person
 from rela_bids.volumes import Array
 
@@ -27,7 +27,7 @@ SKIN = 2.0
 
 
 def draw_thickness(rng: np.random.Generator, person: Person) -> Mapping[str, Array]:
-    """Thickness of each shell, mm, and the face's own texture, on `LATTICE`."""
+    """Thickness of each shell, mm, and the face's own texture, on the lattice."""
 
     def shell(mean: float, spread: float, least: float) -> Array:
         own = mean * np.exp(0.15 * rng.standard_normal())
@@ -38,7 +38,7 @@ def draw_thickness(rng: np.random.Generator, person: Person) -> Mapping[str, Arr
         "skull": shell(7.0, 1.2, 3.0),
         "scalp": shell(7.0, 1.5, 3.5),
         "flesh": lattice_noise(rng, 14.0),
-        "marrow": lattice_noise(rng, 20.0),
+        "marrow": 0.6 + 0.25 * lattice_noise(rng, 20.0),
     }
 
 
@@ -51,25 +51,26 @@ def shells(
     ----------
     points : template mm, (3, X, Y, Z).
     depth : signed distance to the brain's surface, mm, positive outside.
-    thickness : from `draw_thickness`.
+    thickness : of `draw_thickness`, at the voxels.
     whole : with face and neck.
     """
-    at = {name: sample(field, LATTICE, points) for name, field in thickness.items()}
 
     def within(distance: Array) -> Array:
         return np.clip(0.5 - distance / voxel_size, 0, 1)
 
-    csf = within(depth - at["csf"])
-    skull_depth = depth - at["csf"] - at["skull"]
+    csf = within(depth - thickness["csf"])
+    skull_depth = depth - thickness["csf"] - thickness["skull"]
     cranium = within(skull_depth)
-    body = skull_depth - at["scalp"]
+    body = skull_depth - thickness["scalp"]
     if whole:
         body = np.minimum(body, np.minimum(_ellipsoid(points, FACE), _neck(points)))
     head = within(body)
     skin = head - within(body + SKIN)
     # Diploe: the middle of the skull where it is thick enough to have one.
-    middle = np.abs(depth - at["csf"] - at["skull"] / 2)
-    marrow = within(middle - (at["skull"] / 2 - 2.2)) * (0.6 + 0.3 * np.tanh(at["marrow"]))
+    middle = np.abs(depth - thickness["csf"] - thickness["skull"] / 2)
+    marrow = within(middle - (thickness["skull"] / 2 - 2.2)) * (
+        0.6 + 0.3 * np.tanh(thickness["marrow"])
+    )
     fraction = {
         "csf": csf,
         "bone": (cranium - csf) * (1 - marrow),
@@ -77,7 +78,7 @@ def shells(
     }
     flesh = np.maximum(head - cranium - skin, 0)
     # Scalp is mostly fat; below the skull base muscle and fat are mixed.
-    fat = np.clip(0.5 + 1.2 * at["flesh"] + 1.0 * (points[2] > -15.0), 0.05, 0.95)
+    fat = np.clip(0.5 + 1.2 * thickness["flesh"] + 1.0 * (points[2] > -15.0), 0.05, 0.95)
     fraction["fat"] = flesh * fat
     fraction["muscle"] = flesh * (1 - fat) + np.maximum(skin, 0) * (1 - cranium)
     return _face_and_spine(points, fraction, within) if whole else fraction
@@ -112,9 +113,7 @@ def _carve(fraction: dict[str, Array], share: Array, tissue: str | None) -> None
 
 def _ellipsoid(points: Array, shape: tuple[tuple[float, ...], tuple[float, ...]]) -> Array:
     """About the signed distance to an ellipsoid's surface, mm, negative inside."""
-    squares = [
-        ((axis - c) / a) ** 2 for axis, c, a in zip(points, shape[0], shape[1], strict=True)
-    ]
+    squares = [((axis - c) / a) ** 2 for axis, c, a in zip(points, shape[0], shape[1], strict=True)]
     return (np.sqrt(sum(squares)) - 1) * min(shape[1])
 
 

@@ -10,6 +10,7 @@ from rela_bids.model.dataset import Example, write_example
 from rela_bids.phantom.anatomy import Head, build_head, random_pose
 from rela_bids.phantom.base import rigid_matrix, smooth_on
 from rela_bids.phantom.mri import (
+    Contrast,
     acquire,
     contrast_image,
     draw_acquisition,
@@ -23,11 +24,14 @@ from rela_bids.transforms import to_model_grid
 from rela_bids.volumes import TEMPLATE_BRAIN_CENTRE, Array, Grid
 
 # Heads are made finer than the model grid, and a little larger so that blur sees the skull.
-RENDER_VOXEL = 1.5
-MARGIN = 12.0
+RENDER_VOXEL = 1.6
+MARGIN = 3.0
 
 WITHOUT_FLAIR = 0.15
 RESIDUAL_BIAS = 0.4
+
+# Scans whose field of view ends within the cerebellum.
+CUT_FIELD_OF_VIEW = 0.08
 
 
 def write_training_examples(
@@ -48,9 +52,7 @@ def training_example(seed: int, index: int, tracers: Sequence[Tracer], grid: Gri
     key = (seed, index)
     rng = np.random.default_rng(key)
     person = draw_person(rng)
-    head = build_head(
-        rng, person, _render_grid(grid), random_pose(rng, aligned=True), whole=False
-    )
+    head = build_head(rng, person, _render_grid(grid), random_pose(rng, aligned=True), whole=False)
     mask = _imperfect_mask(rng, head)
     on_grid = _to_grid(mask.astype(np.float32), head, grid, np.eye(4)) > 0.5
     images = [
@@ -94,7 +96,13 @@ def _misregistration(rng: np.random.Generator) -> NDArray[np.float64]:
     return rigid_matrix(rng.normal(0, 0.3, 3), rng.normal(0, 0.3, 3))
 
 
-def _mri(rng, head, contrast, grid, misregistration) -> Array:
+def _mri(
+    rng: np.random.Generator,
+    head: Head,
+    contrast: Contrast,
+    grid: Grid,
+    misregistration: NDArray[np.float64],
+) -> Array:
     acquisition = draw_acquisition(rng, bias=RESIDUAL_BIAS, may_be_2d=True)
     signal = contrast_image(head, contrast)
     image = acquire(rng, signal, head.grid.voxel_size, acquisition)
@@ -102,10 +110,13 @@ def _mri(rng, head, contrast, grid, misregistration) -> Array:
 
 
 def _imperfect_mask(rng: np.random.Generator, head: Head) -> NDArray[np.bool_]:
-    """The brain with the errors of an extraction: rims, a wavy edge, a lump of skull now and then."""
+    """The brain with the errors of an extraction: rims, a wavy edge, sometimes lumps of skull."""
     sigma = 8.0 / head.grid.voxel_size
     edge = rng.normal(0.3, 0.8) + 0.7 * smooth_on(rng, head.depth.shape, sigma)
     if rng.random() < 0.3:
         lumps = smooth_on(rng, head.depth.shape, 1.5 * sigma)
         edge = edge + 4.0 * np.clip(lumps - 1.8, 0, 1)
-    return head.depth < edge
+    mask = head.depth < edge
+    if rng.random() < CUT_FIELD_OF_VIEW:
+        mask &= head.template_z > rng.uniform(-75, -50)
+    return mask
