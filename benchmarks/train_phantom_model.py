@@ -33,7 +33,7 @@ HELD_OUT = 12
 BUNDLED = Path(rela_bids.__file__).parent / "data" / f"{NAME}.safetensors"
 
 # A pass at twice the voxel size costs an eighth, so most is learned there.
-COARSE_SHARE = 0.5
+COARSE_SHARE = 0.4
 
 
 def main() -> None:

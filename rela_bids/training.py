@@ -101,7 +101,7 @@ def train_model(
     folder = output_dir / "models" / plan.name
     if not resume and ((folder / CHECKPOINT).exists() or (folder / "model.safetensors").exists()):
         raise UsageError(f"{folder} holds a model: add --resume, or choose another --model-name")
-    write_text(folder / "splits.tsv", _splits_table(split, manifest))
+    _write_split(folder / "splits.tsv", _splits_table(split, manifest))
     watched = parts["validation"] if len(parts["validation"]) else parts["test"]
     start = load_model(plan.start_from).network.state_dict() if plan.start_from else None
     outcome = fit(parts["train"], watched, folder, plan.settings, resume=resume, start=start)
@@ -208,6 +208,16 @@ def _check_parts(parts: Mapping[str, "PreparedDataset"], plan: TrainingPlan) -> 
             )
     if not len(parts["validation"]) + len(parts["test"]):
         raise BadDataError("nobody is held out: put some people into validation or test (--split)")
+
+
+def _write_split(path: Path, text: str) -> None:
+    """The split of a resumed run must be the one it began with, or held-out people were seen."""
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UsageError(
+            f"{path} is another split than that of these people and --split: resume with the "
+            "same ones, or train under another name"
+        )
+    write_text(path, text)
 
 
 def _splits_table(split: Mapping[str, str], manifest: Sequence["Record"]) -> str:

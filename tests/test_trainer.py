@@ -136,7 +136,14 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path):
 
 def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
     train, held_out = toy_data(tmp_path / "data", tiny_config())
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    def interrupt() -> None:
+        while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     outcome = fit(train, held_out, tmp_path / "model", replace(SETTINGS, max_steps=100_000))
     assert not outcome.finished
     checkpoint = torch.load(tmp_path / "model" / CHECKPOINT, weights_only=True)

@@ -120,17 +120,18 @@ def session_of(node: Node) -> str:
 
 
 def last_line(traceback: str) -> str:
-    """The message of the exception that a traceback ends with, without its class's module.
+    """The message of the exception that a traceback ends with.
 
-    >>> last_line("Traceback ...\\n  File ...\\nrela_bids.exceptions.BadDataError: x is empty\\n")
+    Nipype puts the traceback of a node, indented, below one of its own.
+
+    >>> last_line("Traceback ...\\n  File ...\\n\\trela_bids.exceptions.BadDataError: x is empty\\n")
     'x is empty'
     >>> last_line("Traceback ...\\nRuntimeError: no\\n")
     'RuntimeError: no'
     """
-    raised = [
-        line for line in traceback.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)
-    ]
-    line = raised[-1] if raised else (traceback.strip().splitlines() or ["unknown error"])[-1]
+    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    line = (raised or lines or ["unknown error"])[-1]
     return re.sub(r"^rela_bids\.[\w.]+: ", "", line)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,9 @@ def fit(
 ) -> Outcome:
     """Train on `train`, watch `held_out`, and keep curve and checkpoint in `folder`.
 
-    `start` are weights for the denoiser to begin with, of the same network on any grid.
-
     SIGTERM and Ctrl-C write a checkpoint and end with ``finished=False``. `resume` goes on from
-    the checkpoint, or begins where there is none yet. The averaged weights are read by
-    `averaged_weights`.
+    the checkpoint, or begins where there is none yet. `start` are weights for the denoiser to begin
+    with, of the same network on any grid. The averaged weights are read by `averaged_weights`.
 
     Raises
     ------
@@ -86,7 +84,9 @@ def fit(
             "ones, or train under another name"
         )
     arguments = (train, held_out, folder, settings, checkpoint, objective, start)
-    outcome: Outcome = fabric.launch(_launched, *arguments)
+    # Bound by partial, and returned as a dictionary: Fabric takes apart what it passes to and from
+    # other processes, and stumbles over frozen dataclasses.
+    outcome = Outcome(**fabric.launch(partial(_launched, arguments=arguments)))
     if outcome.failure:
         raise TrainingDivergedError(outcome.failure)
     return outcome
@@ -121,11 +121,11 @@ def _identity(train: PreparedDataset, settings: TrainSettings) -> dict[str, Any]
     }
 
 
-def _launched(fabric: Fabric, *arguments: Any) -> Outcome:
+def _launched(fabric: Fabric, arguments: tuple[Any, ...]) -> dict[str, Any]:
     settings = arguments[3]
     with cpu_threads(settings.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return _Run(fabric, *arguments).run()
+        return asdict(_Run(fabric, *arguments).run())
 
 
 class _Run:
@@ -271,7 +271,7 @@ class _Run:
         return float(norm)
 
     def _failure(self, name: str, examples: list[str], terms: dict[str, Tensor]) -> str:
-        values = ", ".join(f"{term} {float(value):.3g}" for term, value in terms.items())
+        values = ", ".join(f"{term} {value.item():.3g}" for term, value in terms.items())
         return (
             f"training diverged at step {self.step + 1} (loss of the {name}: {values}; examples: "
             f"{', '.join(examples)}): look at these examples, or lower the learning rates in "

@@ -85,7 +85,8 @@ def aged(person: Person, years: float) -> Person:
     """The same person later: more atrophy and lesions, and burdens that have grown."""
 
     def grown(burden: float) -> float:
-        return burden + 0.02 * years * burden * (1 - burden) * 4
+        odds = burden / max(1 - burden, 1e-6) * np.exp(0.1 * years)
+        return float(odds / (1 + odds))
 
     return replace(
         person,

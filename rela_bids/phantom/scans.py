@@ -49,9 +49,7 @@ def t1w_scan(rng: np.random.Generator, head: Head) -> nib.Nifti1Image:
     return _scan(rng, contrast_image(head, draw_t1w_contrast(rng)), head.grid)
 
 
-def flair_scan(
-    rng: np.random.Generator, head: Head
-) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
+def flair_scan(rng: np.random.Generator, head: Head) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
     """FLAIR on its own grid, int16, and the matrix from its RAS+ mm to those of the T1w."""
     points_to_t1w = rigid_matrix(rng.normal(0, FLAIR_SHIFT, 3), rng.normal(0, FLAIR_TURN, 3))
     grid = head_grid(1.1 * head.grid.voxel_size)
@@ -108,7 +106,6 @@ def pet_scan(
         volumes.append(activity * np.float32(REFERENCE_BQ_PER_ML * decline))
         positions.append(position)
     image = nib.Nifti1Image(np.stack(volumes, axis=-1), grid.affine)
-    image.header.set_xyzt_units("mm", "sec")
     return PetScan(image, points_to_t1w, positions)
 
 

@@ -62,6 +62,7 @@ def dataset_description(name: str, *, derivative: bool) -> dict[str, object]:
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative" if derivative else "raw",
         "License": "CC0",
+        "Authors": ["rela_bids.phantom, a program"],
         "GeneratedBy": [
             {"Name": "rela_bids.phantom", "Version": __version__, "Description": NOTICE}
         ],
@@ -113,6 +114,24 @@ def flair(points_to_t1w: NDArray[np.float64]) -> dict[str, object]:
     )
 
 
+def true_suvr(tracer: Tracer, name: str, fwhm: float) -> dict[str, object]:
+    """Sidecar of a true SUVR map: ``"true"`` without, ``"seen"`` with the scanner's blur, mm."""
+    kind = {
+        "true": "True SUVR, neither blurred nor noisy",
+        "seen": f"True SUVR at the simulated scanner's {fwhm:.2f} mm, without noise: what a "
+        "perfect pipeline measures",
+    }[name]
+    return simulated(
+        f"{kind}. Its mean in the reference region is 1",
+        Units="SUVR",
+        TracerName=tracer.name,
+        TracerRadionuclide=tracer.radionuclide,
+        ReferenceRegion=tracer.reference_region,
+        SimulatedFWHM=round(fwhm, 2) if name == "seen" else 0,
+        SkullStripped=False,
+    )
+
+
 @dataclass(frozen=True)
 class Frames:
     """Start and length of each frame, seconds after injection."""
@@ -130,9 +149,7 @@ class Frames:
         """
         begin, end = (60.0 * minute for minute in tracer.frame_window)
         length = (end - begin) / n
-        return cls(
-            tuple(begin + length * i for i in range(-1, n + 1)), tuple([length] * (n + 2))
-        )
+        return cls(tuple(begin + length * i for i in range(-1, n + 1)), tuple([length] * (n + 2)))
 
     def in_window(self, tracer: Tracer) -> list[bool]:
         """Which frames lie within the tracer's window."""
@@ -150,7 +167,7 @@ def pet(
 ) -> dict[str, object]:
     """Sidecar of a raw PET with all that BIDS requires; the scanner and the dose are nominal."""
     return simulated(
-        f"PET of a digital phantom with {tracer.name}; scanner, dose and reconstruction are nominal",
+        f"PET of a digital phantom with {tracer.name}; scanner and dose are nominal",
         Manufacturer=_SCANNER["Manufacturer"],
         ManufacturersModelName=_SCANNER["ManufacturersModelName"],
         Units="Bq/mL",

@@ -1,0 +1,207 @@
+"""What is known of a session when it has ended: the record that a person's report is made from."""
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rela_bids.exceptions import BadDataError, RelaBidsError
+
+T = TypeVar("T")
+
+DONE, FAILED, LEFT_OUT = "done", "failed", "left out"
+
+PACKAGES = ("rela_bids", "antspyx", "nipype", "pybids", "nibabel", "numpy", "monai", "torch")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The model and how it was sampled; `preset` is the name of its configuration."""
+
+    name: str
+    sha256: str
+    trained_on: str
+    simulated: bool
+    preset: str
+    sampling_steps: int
+    n_samples: int
+    random_seed: int
+
+
+@dataclass(frozen=True)
+class TracerRecord:
+    """One synthetic PET: means over the brain mask, SUVR; `mean_std` is None for one sample."""
+
+    label: str
+    name: str
+    target: str
+    reference_region: str
+    mean_suvr: float
+    mean_std: float | None
+
+
+@dataclass(frozen=True)
+class FigureRecord:
+    """A picture. `section` is ``mask``, ``registration`` or ``pet``; `file` lies by the summary."""
+
+    section: str
+    title: str
+    caption: str
+    alt: str
+    file: str
+    tracer: str = ""
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """Slices of one image in colour; SUVR `upper` is at the end of the colours."""
+
+    tracer: str
+    name: str
+    kind: str
+    upper: float
+    file: str
+
+
+@dataclass(frozen=True)
+class ViewerRecord:
+    """What the page's slice viewer shows; sheets of slices, `columns` to a row, first the lowest.
+
+    `width` and `height` are of one slice of the T1w sheet, pixels of 1 mm. Layers have the same
+    slices, in fewer pixels.
+    """
+
+    slices: int
+    columns: int
+    width: int
+    height: int
+    t1w: str
+    layers: tuple[LayerRecord, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the session's graph found; `mask_quality` as `brain_mask.MaskQuality.to_dict` has it."""
+
+    mask_quality: Mapping[str, Any]
+    tracers: tuple[TracerRecord, ...]
+    figures: tuple[FigureRecord, ...]
+    viewer: ViewerRecord | None
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Results":
+        """The inverse of `dataclasses.asdict`."""
+        viewer = content["viewer"]
+        return cls(
+            mask_quality=dict(content["mask_quality"]),
+            tracers=tuple(TracerRecord(**item) for item in content["tracers"]),
+            figures=tuple(FigureRecord(**item) for item in content["figures"]),
+            viewer=viewer
+            and ViewerRecord(
+                **{**viewer, "layers": tuple(LayerRecord(**item) for item in viewer["layers"])}
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """One session of one person.
+
+    Attributes
+    ----------
+    subject, session : labels without prefix.
+    status : `DONE`, `FAILED` or `LEFT_OUT`; `error` says why a session failed.
+    inputs : the files that were picked, by modality.
+    left_out : lines on what was not picked and why.
+    results : None where the session did not get as far as its pictures.
+    timings : seconds by step.
+    methods : Markdown with the list of references.
+    run : name of the run, as in ``OUT/logs``.
+    """
+
+    subject: str
+    session: str | None
+    status: str
+    model: ModelRecord
+    error: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    results: Results | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    methods: str = ""
+    run: str = ""
+
+    @property
+    def label(self) -> str:
+        """``ses-1``, or ``sub-01`` where the dataset has no sessions."""
+        return f"sub-{self.subject}" if self.session is None else f"ses-{self.session}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "SessionSummary":
+        """The inverse of `to_json`; KeyError, TypeError or AttributeError if it is not that."""
+        nested = {
+            "model": ModelRecord(**content["model"]),
+            "results": content["results"] and Results.from_dict(content["results"]),
+            "left_out": tuple(content["left_out"]),
+            "warnings": tuple(content["warnings"]),
+        }
+        return cls(**{**content, **nested})
+
+
+def read_summary(path: Path) -> SessionSummary:
+    """Read a session's summary.
+
+    Raises
+    ------
+    BadDataError
+        If the file is not one that this version wrote.
+    """
+    return _read(path, SessionSummary.from_json)
+
+
+def read_results(path: Path) -> Results:
+    """Read what a session's graph left; BadDataError as for `read_summary`."""
+    return _read(path, Results.from_dict)
+
+
+def _read(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
+    try:
+        return build(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise BadDataError(
+            f"{path} is not a summary that this version of rela_bids wrote: delete it, and run "
+            "its session again"
+        ) from error
+
+
+def read_summaries(
+    paths: Sequence[Path],
+) -> tuple[list[tuple[SessionSummary, Path]], list[str]]:
+    """Each summary that can be read, with its folder, and a line on each that cannot."""
+    summaries, problems = [], []
+    for path in paths:
+        try:
+            summaries.append((read_summary(path), path.parent))
+        except RelaBidsError as error:
+            problems.append(str(error))
+    return summaries, problems
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
