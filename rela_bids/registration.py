@@ -122,7 +122,7 @@ RIGID_COARSE = Stage("Rigid[0.2]", (3, 2), (2, 1), (100, 50))
 RIGID_FINE = Stage("Rigid[0.1]", (2, 1), (1, 0.5), (50, 30))
 AFFINE_COARSE = Stage("Affine[0.2]", (3, 2), (2, 1), (100, 50))
 AFFINE_FINE = Stage("Affine[0.1]", (2, 1), (1, 0.5), (50, 30), ("mattes", "32,regular,0.15"))
-SYN = Stage("SyN[0.2,3,0]", (4, 2, 1), (2, 1, 0), (60, 40, 10), ("CC", "2"))
+SYN = Stage("SyN[0.2,3,0]", (4, 2, 1), (2, 1, 0), (60, 40, 15), ("mattes", "32"))
 
 
 def _join(values: Sequence[float]) -> str:

@@ -71,8 +71,9 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_loss_falls_and_held_out_people_are_better_than_the_mean_pet(tmp_path):
     config = tiny_config(modality_dropout=0.0, augmentation=False)
-    config = override(config, {"optimiser": {"generator_lr": 5e-3, "batch_size": 4}})
-    train, held_out = toy_data(tmp_path / "data", config, people=12)
+    changes = {"generator_lr": 2e-3, "batch_size": 4}
+    config = override(config, {"optimiser": changes, "network": {"channels": [16, 32]}})
+    train, held_out = toy_data(tmp_path / "data", config, people=24)
     settings = replace(SETTINGS, max_steps=100, validate_every=100, validation_volumes=4)
     outcome = fit(train, held_out, tmp_path / "model", settings)
     rows = read_curve(tmp_path / "model" / CURVE)

@@ -49,7 +49,7 @@ def configure_nipype(settings: Settings) -> None:
             "execution": {
                 "crashfile_format": "txt",
                 "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
-                "poll_sleep_duration": "0.1",
+                "poll_sleep_duration": "0.25",
                 "remove_unnecessary_outputs": "false",
                 "crashdump_dir": str(settings.work_dir),
             }

@@ -12,6 +12,7 @@ from rela_bids.bids.dataset import ensure_dataset
 from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.query import Session, read_sessions
 from rela_bids.cli.plan import describe_plan
+from rela_bids.cli.reporting import Reports
 from rela_bids.exceptions import ExitCode, MissingInputError
 from rela_bids.settings import Settings, to_toml
 from rela_bids.synthesis import SynthesisPlan, plan_synthesis
@@ -61,12 +62,21 @@ def participant_level(settings: Settings) -> int:
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
     write_text(settings.output_dir / "logs" / f"{run}.toml", to_toml(settings))
     announce(sessions, ready, plan)
-    states = execute(ready, settings, plan, run)
-    return report_outcome(sessions, states, settings)
+    reports = Reports(settings, plan, methods.markdown, run)
+    for session in sessions:
+        reports.begin(session)
+        if session.t1w is None:
+            reports.left_out(session)
+    states = execute(ready, settings, plan, run, reports)
+    return report_outcome(sessions, states, settings, reports)
 
 
 def execute(
-    sessions: Sequence[Session], settings: Settings, plan: SynthesisPlan, run: str
+    sessions: Sequence[Session],
+    settings: Settings,
+    plan: SynthesisPlan,
+    run: str,
+    reports: Reports,
 ) -> dict[str, "SessionState"]:
     """Run the graph; returns how each session ended, by its label."""
     from rela_bids.cli.execution import SessionPool, run_workflow
@@ -78,7 +88,10 @@ def execute(
     by_name = {workflow_name(session): session for session in sessions}
 
     def assemble(name: str, state: "SessionState") -> None:
-        pass
+        if state.finished:
+            reports.done(by_name[name], state.timings)
+        else:
+            reports.failed(by_name[name], state.error or "", state.timings)
 
     labels = {name: session.label for name, session in by_name.items()}
     with Progressing(labels, assemble) as progress:
@@ -100,9 +113,12 @@ def default_memory_gb() -> float:
 
 
 def report_outcome(
-    sessions: Sequence[Session], states: Mapping[str, "SessionState"], settings: Settings
+    sessions: Sequence[Session],
+    states: Mapping[str, "SessionState"],
+    settings: Settings,
+    reports: Reports,
 ) -> int:
-    """Print the table at the end; returns the exit code."""
+    """Print the table at the end, write reports on what failed; returns the exit code."""
     from rich.console import Console
 
     from rela_bids.cli.progress import summary_table
@@ -116,7 +132,10 @@ def report_outcome(
             report = Derivatives(settings.output_dir).report(session.subject)
             rows.append((session.label, "done", str(report)))
         else:
-            rows.append((session.label, "failed", state.error or "stopped before its end"))
+            error = state.error or "stopped before its end"
+            # Once more: some of its nodes ran on after the one that failed.
+            reports.failed(session, error, state.timings)
+            rows.append((session.label, "failed", error))
     Console(stderr=True, highlight=False, soft_wrap=True).print(summary_table(rows))
     done = all(state.finished for state in states.values())
     return ExitCode.OK if done else ExitCode.SESSION_FAILED

@@ -89,9 +89,7 @@ class TrainingCurve:
             if name.startswith(("denoiser_", "psnr_", "mean_pet_")) and math.isfinite(value)
         }
         self.bar.set_postfix(shown)
-        if self.bar.disable and (
-            time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or step == 1
-        ):
+        if self.bar.disable and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             of = f" of {self.total}" if self.total else f", {values['seconds']:.0f} s"
             told = ", ".join(f"{name} {value}" for name, value in shown.items())
             print(f"training: step {step}{of}: {told}", file=sys.stderr, flush=True)

@@ -138,18 +138,21 @@ class TwoStreamDenoiser(nn.Module):
             nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.tracer = nn.Embedding(n_classes, embedding)
+        # Of the size of the timestep's embedding, which would else be drowned.
+        nn.init.normal_(self.tracer.weight, std=0.1)
         self.pet_in = nn.Conv3d(8, widths[0], 1)
+        self.smoothed = SmoothedSkip(len(widths) + 1, embedding)
         self.pet_down = _halvings(widths)
         self.pet_levels = levels(widths[1:])
         self.narrow = nn.ModuleList(
             nn.Conv3d(coarse, fine, 3, padding=1) for fine, coarse in pairwise(widths)
         )
         self.pet_up = levels(widths[:-1])
-        # Depth-to-space alone leaves a 2 x 2 x 2 checkerboard; the initialisation and the moving
-        # average of Aitken et al. 2017 take it away, and the last convolution sharpens.
+        # No normalisation here: the residual stream carries the level of uptake, which a group norm
+        # over the volume would take out. Depth-to-space alone leaves a 2 x 2 x 2 checkerboard; the
+        # initialisation and the moving average of Aitken et al. 2017 take it away, and the last
+        # convolution sharpens.
         self.out = nn.Sequential(
-            nn.GroupNorm(groups, widths[0], eps=1e-6),
-            nn.SiLU(),
             SubpixelUpsample(spatial_dims=3, in_channels=widths[0], out_channels=4),
             nn.SiLU(),
             nn.Conv3d(4, 1, 3, padding=1),
@@ -184,7 +187,36 @@ class TwoStreamDenoiser(nn.Module):
         for level in range(len(self.pet_up) - 1, -1, -1):
             h = F.interpolate(self.narrow[level](h), scale_factor=2, mode="trilinear")
             h = self.pet_up[level](h + skips[level], embedding)
-        return self.out(h)
+        return self.out(h) + self.smoothed(noisy, embedding)
+
+
+class SmoothedSkip(nn.Module):
+    """What a linear filter makes of the noisy PET: a sum over scales, weighted by the timestep.
+
+    The clean prediction leans on the noisy PET more the less noise there is, and more on what is
+    smooth than on what is fine. Without this short way through, the network takes thousands of
+    steps to look at the noisy PET at all, and until then all samples are the same.
+    """
+
+    def __init__(self, scales: int, embedding: int) -> None:
+        """Start from no skip at all."""
+        super().__init__()
+        self.weights = nn.Linear(embedding, scales)
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
+
+    def forward(self, noisy: Tensor, embedding: Tensor) -> Tensor:
+        """Filter `noisy`, (B, 1, X, Y, Z)."""
+        weights = self.weights(F.silu(embedding)).unbind(1)
+        pyramid = [noisy]
+        for _ in weights[1:]:
+            pyramid.append(F.avg_pool3d(pyramid[-1], 2))
+        total = torch.zeros_like(pyramid[-1])
+        for weight, scale in zip(reversed(weights), reversed(pyramid), strict=True):
+            if total.shape != scale.shape:
+                total = F.interpolate(total, scale_factor=2, mode="trilinear")
+            total = total + weight[:, None, None, None, None] * scale
+        return total
 
 
 def _halvings(widths: tuple[int, ...]) -> nn.ModuleList:

@@ -7,6 +7,7 @@ rela_bids.phantom`` is its command; `training` writes what is left of such heads
 preprocessing, straight onto the model grid.
 """
 
+from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.phantom.training import training_example, write_training_examples
 
-__all__ = ["training_example", "write_training_examples"]
+__all__ = ["Recipe", "training_example", "write_dataset", "write_training_examples"]

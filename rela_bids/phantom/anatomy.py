@@ -1,6 +1,6 @@
 """A person's head: the template deformed, aged and wrapped in skull, scalp, face and neck."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +23,13 @@ from rela_bids.phantom.shells import draw_thickness, shells
 from rela_bids.volumes import Array, Grid
 
 # Random deformation: full width of its correlation and standard deviation per axis, both mm.
-DEFORMATION = ((55.0, 2.2), (24.0, 1.5), (10.0, 1.1))
+COARSE_DEFORMATION = ((55.0, 2.2), (24.0, 1.5))
+FINE_DEFORMATION = ((10.0, 1.1),)
 
 MM_PER_VENTRICLE_UNIT = 1.6
+
+# The ICBM brain is larger than most people's: logarithm of the ratio of lengths.
+TEMPLATE_EXCESS = 0.07
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def random_pose(rng: np.random.Generator, *, aligned: bool) -> NDArray[np.float6
     """
     shift, turn, scale = (1.0, 1.2, 0.015) if aligned else (8.0, 4.0, 0.05)
     pose = rigid_matrix(rng.normal(0, shift, 3), rng.normal(0, turn, 3))
-    size = 1.0 if aligned else np.exp(rng.normal(0.0, 0.03))
+    size = 1.0 if aligned else np.exp(rng.normal(TEMPLATE_EXCESS, 0.03))
     shear = np.eye(4)
     shear[:3, :3] += np.triu(rng.normal(0, scale / 2, (3, 3)), 1)
     return np.diag([*(size * np.exp(rng.normal(0, scale, 3))), 1.0]) @ shear @ pose
@@ -91,13 +95,18 @@ def build_head(
     out, as for a head that will be masked.
     """
     template = base()
-    displacement = _displacement(rng, person)
+    coarse = _deformation(rng, COARSE_DEFORMATION)
+    # What goes on within the brain does not move the skull.
+    fine = _deformation(rng, FINE_DEFORMATION) - _ventricle_growth(rng, person) * template.push
     prior = _tissue_prior(rng, person)
     thickness = draw_thickness(rng, person)
     sharpness = rng.uniform(2.0, 3.0)
     points = grid_points(grid, to_template)
     for axis in range(3):
-        points[axis] += spread_lattice(displacement[axis], grid, to_template)
+        points[axis] += spread_lattice(coarse[axis], grid, to_template)
+    hull = sample(template.hull, template.surface_grid, points)
+    for axis in range(3):
+        points[axis] += spread_lattice(fine[axis], grid, to_template)
     depth = sample(template.surface, template.surface_grid, points)
     # Most of a field of view is not brain: look the brain's maps up where they matter.
     near = depth < 2 * grid.voxel_size
@@ -124,7 +133,7 @@ def build_head(
     surroundings = {
         name: spread_lattice(field, grid, to_template) for name, field in thickness.items()
     }
-    around = shells(points, depth, surroundings, grid.voxel_size, whole=whole)
+    around = shells(points, depth, hull, surroundings, grid.voxel_size, whole=whole)
     for name, fraction in around.items():
         outside = fraction * (1 - inside)
         tissues[name] = tissues[name] + outside if name in tissues else outside
@@ -148,13 +157,18 @@ def _edge(distance: Array, voxel_size: float) -> Array:
     return np.clip(distance / voxel_size + 0.5, 0, 1)
 
 
-def _displacement(rng: np.random.Generator, person: Person) -> Array:
+def _deformation(rng: np.random.Generator, scales: Sequence[tuple[float, float]]) -> Array:
     """Template point less template position, mm, (3, ...) on `LATTICE`."""
     field = np.zeros((3, *LATTICE.shape), dtype=np.float32)
-    for scale, amplitude in DEFORMATION:
+    for scale, amplitude in scales:
         field += amplitude * np.stack([lattice_noise(rng, scale) for _ in range(3)])
+    return field
+
+
+def _ventricle_growth(rng: np.random.Generator, person: Person) -> float:
+    """How far the ventricles' walls are from the template's, mm."""
     growth = MM_PER_VENTRICLE_UNIT * (person.atrophy + 0.5 * rng.standard_normal()) + 0.5
-    return field - np.clip(growth, -1.0, 6.0) * base().push
+    return float(np.clip(growth, -1.0, 6.0))
 
 
 def _tissue_prior(rng: np.random.Generator, person: Person) -> dict[str, Array]:
@@ -188,7 +202,7 @@ def _add_lesions(
     voxel_size: float,
 ) -> None:
     """Turn white matter into lesions: bands and caps at the ventricles, and deep ones."""
-    load = np.exp(0.8 * person.lesions)
+    load = float(np.exp(0.8 * person.lesions))
     eligible = (tissues["white"] > 0.8) & (labels > 1000)
     if not eligible.any():
         tissues["lesion"] = np.zeros_like(tissues["white"])

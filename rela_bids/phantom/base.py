@@ -3,6 +3,7 @@
 All maps are in RAS+ millimetres of the template space (`rela_bids.templates.TEMPLATE_SPACE`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,6 +25,12 @@ LATTICE = Grid.about((0.0, -10.0, -15.0), (58, 70, 70), 4.0)
 
 VENTRICLES = (4, 5, 14, 43, 44)
 
+# mm at which smooth fields are evaluated before they are spread over a fine grid.
+COARSE_STEP = 3.0
+
+# Furrows of the brain's outline up to twice as wide, mm, are bridged by the skull.
+FURROW = 9.0
+
 # How far into the tissue, mm, a growing ventricle pushes.
 PUSH_REACH = 14.0
 
@@ -41,6 +48,7 @@ class Base:
     atlas : the atlas as it is, for reference regions.
     surface : signed distance to the brain's surface, mm, positive outside; on `LATTICE`'s field
         of view at 2 mm (`surface_grid`).
+    hull : the same to the brain with its furrows filled: where the skull runs.
     ventricle : signed distance to the lateral and third ventricles, mm, positive outside.
     push : (3, ...) on `LATTICE`, away from the ventricles, fading with distance; longest 1.
     """
@@ -51,6 +59,7 @@ class Base:
     labels: NDArray[np.int16]
     atlas: NDArray[np.int16]
     surface: Array
+    hull: Array
     surface_grid: Grid
     ventricle: Array
     push: Array
@@ -67,6 +76,10 @@ def base() -> Base:
     on_surface_grid = resample_from_to(
         BRAIN_GRID.image((t1w > 5).astype(np.float32)), (surface_grid.shape, surface_grid.affine)
     )
+    brain = on_surface_grid.get_fdata(dtype=np.float32) > 0.5
+    surface = _signed_distance(brain, surface_grid.voxel_size)
+    # Dilation and erosion by the same distance, which fills what is narrower than twice of it.
+    dilated = _signed_distance(surface < FURROW, surface_grid.voxel_size) + FURROW
     ventricle = _signed_distance(np.isin(atlas[::2, ::2, ::2], VENTRICLES), 2.0)
     ventricle = ndimage.gaussian_filter(ventricle, 0.7)
     ventricle_grid = Grid(ventricle.shape, 2.0, BRAIN_GRID.origin)
@@ -76,7 +89,8 @@ def base() -> Base:
         texture=_texture(t1w, grey, white),
         labels=_grey_labels(atlas),
         atlas=atlas,
-        surface=_signed_distance(on_surface_grid.get_fdata(dtype=np.float32) > 0.5, 2.0),
+        surface=surface,
+        hull=ndimage.gaussian_filter(np.minimum(surface, dilated), 1.5),
         surface_grid=surface_grid,
         ventricle=sample(ventricle, ventricle_grid, grid_points(BRAIN_GRID)),
         push=_push(ventricle, ventricle_grid),
@@ -122,10 +136,8 @@ def smooth_on(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) ->
     if sigma < 1.0:
         return smooth_noise(rng, shape, sigma)
     bases = [_bumps(n, sigma) for n in shape]
-    field = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
-    for basis in bases:
-        # Each turn consumes the first axis and appends its interpolation as the last.
-        field = np.tensordot(field, basis, axes=(0, 1))
+    noise = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
+    field = _expand(noise, bases)
     return (field - field.mean()) / field.std()
 
 
@@ -136,17 +148,40 @@ def _bumps(n: int, sigma: float) -> Array:
     return np.exp(-0.5 * (distance / np.float32(sigma)) ** 2)
 
 
+def _expand(coefficients: Array, bases: Sequence[Array]) -> Array:
+    """The sum of separable basis functions; each basis (voxels, coefficients) of one axis."""
+    field = coefficients
+    for basis in bases:
+        # Each turn consumes the first axis and appends the grid's as the last.
+        field = np.tensordot(field, basis, axes=(0, 1))
+    return field
+
+
 def spread_lattice(field: Array, grid: Grid, to_template: NDArray[np.float64]) -> Array:
-    """A smooth field on `LATTICE` at the voxels of `grid`, which `to_template` maps; linear."""
-    to_voxels = np.linalg.inv(LATTICE.affine) @ to_template @ grid.affine
-    return ndimage.affine_transform(
+    """A smooth field on `LATTICE` at the voxels of `grid`, which `to_template` maps; linear.
+
+    By way of a coarse grid with the axes of `grid`, which is much faster on a fine one.
+    """
+    step = max(COARSE_STEP / grid.voxel_size, 1.0)
+    shape = tuple(int(np.ceil((n - 1) / step)) + 1 for n in grid.shape)
+    to_voxels = (
+        np.linalg.inv(LATTICE.affine) @ to_template @ grid.affine @ np.diag([step] * 3 + [1])
+    )
+    coarse = ndimage.affine_transform(
         field.astype(np.float32),
         to_voxels[:3, :3],
         to_voxels[:3, 3],
-        output_shape=grid.shape,
+        output_shape=shape,
         order=1,
         mode="nearest",
     )
+    return _expand(coarse, [_hats(n, m, step) for n, m in zip(grid.shape, shape, strict=True)])
+
+
+def _hats(n: int, m: int, step: float) -> Array:
+    """Linear interpolation of m coefficients, `step` voxels apart, at n voxels; (n, m)."""
+    distance = np.arange(n)[:, None] / step - np.arange(m)
+    return np.maximum(1 - np.abs(distance), 0).astype(np.float32)
 
 
 def lattice_noise(rng: np.random.Generator, scale: float) -> Array:

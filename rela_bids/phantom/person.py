@@ -52,9 +52,11 @@ def draw_person(rng: np.random.Generator) -> Person:
     atrophy = 0.75 * ageing + 0.65 * rng.standard_normal()
     lesions = 0.5 * ageing + 0.85 * rng.standard_normal()
     chance = rng.standard_normal(4)
+    # Weights that give the part that is seen a variance of about 1, as chance has.
+    seen = 0.65 * atrophy + 0.5 * lesions
     # Tau and metabolism share a part of amyloid's chance: the diseases go together.
     shared = 0.6 * chance[0] + 0.8 * chance
-    amyloid = _bimodal(_latent(0.8 * atrophy + 0.6 * lesions, chance[0]))
+    amyloid = _bimodal(_latent(seen, chance[0]))
     return Person(
         age=round(age, 1),
         sex="F" if rng.random() < 0.5 else "M",

@@ -24,6 +24,8 @@ NECK, NECK_TOP = ((0.0, -32.0), (58.0, 60.0)), -50.0
 CORD_CENTRE, CORD_TOP = (0.0, -46.0), -68.0
 CORD_RADIUS, CANAL_RADIUS, VERTEBRA_RADIUS = 6.0, 10.0, 22.0
 SKIN = 2.0
+SKULL_BASE = -15.0
+LEAST_CSF, LEAST_SKULL = 0.7, 3.0
 
 
 def draw_thickness(rng: np.random.Generator, person: Person) -> Mapping[str, Array]:
@@ -31,19 +33,25 @@ def draw_thickness(rng: np.random.Generator, person: Person) -> Mapping[str, Arr
 
     def shell(mean: float, spread: float, least: float) -> Array:
         own = mean * np.exp(0.15 * rng.standard_normal())
-        return np.maximum(own + spread * lattice_noise(rng, 45.0), least)
+        return np.maximum(own + spread * lattice_noise(rng, 60.0), least)
 
     return {
         "csf": shell(2.0 + 0.6 * max(person.atrophy, 0.0), 0.8, 0.6),
         "skull": shell(7.0, 1.2, 3.0),
-        "scalp": shell(7.0, 1.5, 3.5),
+        "scalp": shell(7.0, 1.2, 3.5),
         "flesh": lattice_noise(rng, 14.0),
         "marrow": 0.6 + 0.25 * lattice_noise(rng, 20.0),
     }
 
 
 def shells(
-    points: Array, depth: Array, thickness: Mapping[str, Array], voxel_size: float, *, whole: bool
+    points: Array,
+    depth: Array,
+    hull: Array,
+    thickness: Mapping[str, Array],
+    voxel_size: float,
+    *,
+    whole: bool,
 ) -> dict[str, Array]:
     """Fractions of each voxel outside the brain, by tissue.
 
@@ -51,6 +59,7 @@ def shells(
     ----------
     points : template mm, (3, X, Y, Z).
     depth : signed distance to the brain's surface, mm, positive outside.
+    hull : the same to the brain with its furrows filled.
     thickness : of `draw_thickness`, at the voxels.
     whole : with face and neck.
     """
@@ -58,19 +67,20 @@ def shells(
     def within(distance: Array) -> Array:
         return np.clip(0.5 - distance / voxel_size, 0, 1)
 
-    csf = within(depth - thickness["csf"])
-    skull_depth = depth - thickness["csf"] - thickness["skull"]
-    cranium = within(skull_depth)
+    # The skull follows the hull, and leaves room for the brain where a person's bulges out of it.
+    csf = within(np.minimum(hull - thickness["csf"], depth - LEAST_CSF))
+    skull_depth = np.minimum(
+        hull - thickness["csf"] - thickness["skull"], depth - LEAST_CSF - LEAST_SKULL
+    )
+    cranium = np.maximum(within(skull_depth), csf)
     body = skull_depth - thickness["scalp"]
     if whole:
         body = np.minimum(body, np.minimum(_ellipsoid(points, FACE), _neck(points)))
     head = within(body)
     skin = head - within(body + SKIN)
     # Diploe: the middle of the skull where it is thick enough to have one.
-    middle = np.abs(depth - thickness["csf"] - thickness["skull"] / 2)
-    marrow = within(middle - (thickness["skull"] / 2 - 2.2)) * (
-        0.6 + 0.3 * np.tanh(thickness["marrow"])
-    )
+    middle = np.abs(skull_depth + thickness["skull"] / 2)
+    marrow = within(middle - (thickness["skull"] / 2 - 2.2)) * np.clip(thickness["marrow"], 0, 1)
     fraction = {
         "csf": csf,
         "bone": (cranium - csf) * (1 - marrow),
@@ -78,7 +88,8 @@ def shells(
     }
     flesh = np.maximum(head - cranium - skin, 0)
     # Scalp is mostly fat; below the skull base muscle and fat are mixed.
-    fat = np.clip(0.5 + 1.2 * thickness["flesh"] + 1.0 * (points[2] > -15.0), 0.05, 0.95)
+    share = 1.2 * thickness["flesh"] + np.where(points[2] > SKULL_BASE, 1.5, 0.5)
+    fat = np.clip(share, 0.05, 0.95).astype(np.float32)
     fraction["fat"] = flesh * fat
     fraction["muscle"] = flesh * (1 - fat) + np.maximum(skin, 0) * (1 - cranium)
     return _face_and_spine(points, fraction, within) if whole else fraction

@@ -26,7 +26,7 @@ VOXEL = 1.0
 ENLARGED = 1.5
 # axis, slices in the row, letters on the left and right of the row's first picture
 ROWS = ((2, 7, "LR"), (1, 7, "LR"), (0, 6, "PA"))
-GAP = 2
+GAP = 6
 PET_COLOURS, STD_COLOURS = "inferno", "viridis"
 PET_OPACITY = 0.75
 OUTLINE, TISSUE = (255, 64, 64), (255, 210, 64)
@@ -34,11 +34,12 @@ OUTLINE, TISSUE = (255, 64, 64), (255, 210, 64)
 
 @dataclass(frozen=True)
 class Contour:
-    """Edge of the part of `volume` above `level`."""
+    """Edge of the part of `volume` above `level`, so many pixels wide."""
 
     volume: Array
     level: float
     colour: tuple[int, int, int]
+    width: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,22 @@ def upright(image: nib.Nifti1Image, box: Box) -> Array:
     Images on one grid give volumes on one grid. Axes of an oblique scan stay oblique, so that
     thick slices are not interpolated across.
     """
+    return np.asarray(_upright(image, box).dataobj)
+
+
+def _upright(image: nib.Nifti1Image, box: Box) -> nib.Nifti1Image:
     start = np.eye(4)
     start[:3, 3] = [s.start for s in box]
     data = np.asarray(image.dataobj, dtype=np.float32)[box]
-    cropped = isotropic(nib.Nifti1Image(data, image.affine @ start), VOXEL)
-    return np.asarray(nib.as_closest_canonical(cropped).dataobj, dtype=np.float32)
+    cropped = nib.Nifti1Image(data, image.affine @ start)
+    if not np.allclose(cropped.header.get_zooms(), VOXEL, atol=1e-3):
+        cropped = isotropic(cropped, VOXEL)
+    return nib.as_closest_canonical(cropped)
 
 
 def mask_figure(t1w: Array, mask: Array) -> bytes:
     """Edge of the brain mask on the T1w."""
-    return mosaic(grey(t1w, mask), mask, [Contour(mask, 0.5, OUTLINE)])
+    return mosaic(grey(t1w, mask), mask, [Contour(mask, 0.5, OUTLINE, 2)])
 
 
 def flair_figure(flair: Array, t1w: Array, mask: Array) -> bytes:
@@ -101,20 +108,21 @@ def template_figure(t1w: nib.Nifti1Image, to_template: Matrix, template: nib.Nif
     """
     brain = nib.Nifti1Image((np.asarray(template.dataobj) > 0).astype(np.uint8), template.affine)
     box = brain_box(brain, 8.0)
-    moved = resample(t1w, template, to_template)
-    there, inside = upright(template, box), upright(brain, box)
-    return mosaic(grey(upright(moved, box), inside), inside, _edges(there, inside))
+    there, inside = _upright(template, box), upright(brain, box)
+    moved = np.asarray(resample(t1w, there, to_template).dataobj)
+    return mosaic(grey(moved, inside), inside, _edges(np.asarray(there.dataobj), inside))
 
 
-def pet_figure(pet: Array, t1w: Array, mask: Array, upper: float, colours: str) -> bytes:
-    """PET, or its standard deviation, SUVR from 0 to `upper`, over the T1w."""
-    return mosaic(grey(t1w, mask), mask, overlay=Overlay(pet, mask, upper, colours))
+def pet_figure(pet: Array, shades: Array, mask: Array, upper: float, colours: str) -> bytes:
+    """PET, or its standard deviation, SUVR from 0 to `upper`, over the T1w's `shades`."""
+    return mosaic(shades, mask, overlay=Overlay(pet, mask, upper, colours))
 
 
 def grey(volume: Array, mask: Array) -> Array:
-    """An MRI in shades from 0 to 1; the brightest half percent of the brain is white."""
-    white = float(np.percentile(volume[mask > 0.5], 99.5))
-    return np.clip(volume / max(white, 1e-6), 0, 1)
+    """An MRI in shades from 0 to 1: nearly the range of the brain, whatever skull and fat are."""
+    low, high = np.percentile(volume[mask > 0.5][::3], [1, 99.5])
+    black = 0.8 * low
+    return np.clip((volume - black) / max(high - black, 1e-6), 0, 1)
 
 
 def _edges(t1w: Array, mask: Array) -> list[Contour]:
@@ -124,7 +132,7 @@ def _edges(t1w: Array, mask: Array) -> list[Contour]:
     inside = mask > 0.5
     smooth = ndimage.gaussian_filter(np.where(inside, t1w, 0), 0.7)
     level = float(threshold_multiotsu(smooth[inside][::7], classes=3, nbins=128)[-1])
-    return [Contour(smooth, level, TISSUE), Contour(mask, 0.5, OUTLINE)]
+    return [Contour(smooth, level, TISSUE), Contour(mask, 0.5, OUTLINE, 2)]
 
 
 def mosaic(
@@ -184,7 +192,8 @@ def _cell(
         shades = (1 - opacity) * shades + opacity * coloured
     for contour in contours:
         inside = _section(contour.volume, axis, index) > contour.level
-        shades[inside & ~ndimage.binary_erosion(inside)] = contour.colour
+        inner = ndimage.binary_erosion(inside, iterations=contour.width)
+        shades[inside & ~inner] = contour.colour
     return shades.clip(0, 255).astype(np.uint8)
 
 
@@ -219,10 +228,10 @@ def _with_colour_bar(image: Image.Image, overlay: Overlay) -> Image.Image:
     wide.paste(Image.fromarray(np.repeat(shades, 22, axis=1).astype(np.uint8)), (left, top))
     draw, font = ImageDraw.Draw(wide), ImageFont.load_default(size=20)
     draw.text((left, 18), overlay.unit, "white", font)
-    for part in (0, 0.25, 0.5, 0.75, 1):
+    for part in (0, 0.5, 1):
         y = round(bottom - part * (bottom - top))
         draw.line((left + 22, y, left + 28, y), "white", 2)
-        draw.text((left + 32, y), f"{part * overlay.upper:.2g}", "white", font, "lm")
+        draw.text((left + 32, y), f"{part * overlay.upper:.3g}", "white", font, "lm")
     return wide
 
 

@@ -16,6 +16,7 @@ from rela_bids.reports.summary import (
     TracerRecord,
     ViewerRecord,
 )
+from rela_bids.templates import TEMPLATE_SPACE
 from rela_bids.tracers import Tracer
 from rela_bids.transforms import Matrix
 from rela_bids.volumes import Array
@@ -55,20 +56,20 @@ def draw_session(
     `prefix` is what file names begin with, ``sub-01_ses-1``.
     """
     drawing = _Drawing(prefix)
-    t1w_image, mask_image = nib.load(images.t1w), nib.load(images.brain_mask)
+    t1w_image, mask_image = _load(images.t1w), _load(images.brain_mask)
     _draw_anatomy(drawing, images, t1w_image, mask_image)
     inside = np.asarray(mask_image.dataobj) > 0
     box = figures.brain_box(mask_image, 4.0)
     t1w, mask = figures.upright(t1w_image, box), figures.upright(mask_image, box)
-    sheet = drawing.keep("desc-t1w_sheet", viewer.t1w_sheet(figures.grey(t1w, mask)))
+    shades = figures.grey(t1w, mask)
+    sheet = drawing.keep("desc-t1w_sheet", viewer.t1w_sheet(shades))
     records, layers = [], []
     for number, tracer in enumerate(images.tracers):
         means: dict[str, float] = {}
         for kind, path in _kinds(images, number):
-            pet = nib.load(path)
-            data = np.asarray(pet.dataobj, dtype=np.float32)
-            means[kind] = float(data[inside].mean())
-            layers.append(_draw_pet(drawing, tracer, kind, figures.upright(pet, box), t1w, mask))
+            pet = _load(path)
+            means[kind] = float(np.asarray(pet.dataobj)[inside].mean())
+            layers.append(_draw_pet(drawing, tracer, kind, figures.upright(pet, box), shades, mask))
         records.append(
             TracerRecord(
                 tracer.label,
@@ -83,6 +84,12 @@ def draw_session(
     view = ViewerRecord(slices, viewer.COLUMNS, width, height, sheet, tuple(layers))
     results = Results(mask_quality, tuple(records), tuple(drawing.records), view)
     return results, drawing.content
+
+
+def _load(path: Path) -> nib.Nifti1Image:
+    """An image in memory, read once."""
+    image = nib.Nifti1Image.from_filename(path)
+    return nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
 
 
 class _Drawing:
@@ -132,7 +139,7 @@ def _draw_anatomy(
         "drawn in red.",
     )
     if images.flair is not None:
-        flair = figures.upright(nib.load(images.flair), box)
+        flair = figures.upright(_load(images.flair), box)
         drawing.add(
             "registration",
             "desc-alignment_FLAIR",
@@ -146,11 +153,11 @@ def _draw_anatomy(
     drawing.add(
         "registration",
         "desc-template_T1w",
-        figures.template_figure(t1w_image, images.to_template, nib.load(images.template)),
+        figures.template_figure(t1w_image, images.to_template, _load(images.template)),
         title="T1w aligned with the template",
-        caption="The T1w image moved by the affine to the space of the template (MNI152NLin2009c"
-        "Asym), with edges taken from the template: red, its brain; yellow, its white matter. Size, "
-        "tilt and position should agree; single gyri need not.",
+        caption=f"The T1w image moved by the affine to the template's space ({TEMPLATE_SPACE}), "
+        "with edges taken from the template: red, its brain; yellow, its white matter. Size, tilt "
+        "and position should agree; single gyri need not.",
         alt="Slices of the T1w image in template space with edges of the template's brain and "
         "white matter drawn over it.",
     )
@@ -163,7 +170,7 @@ def _kinds(images: SessionImages, number: int) -> Iterator[tuple[str, Path]]:
 
 
 def _draw_pet(
-    drawing: _Drawing, tracer: Tracer, kind: str, pet: Array, t1w: Array, mask: Array
+    drawing: _Drawing, tracer: Tracer, kind: str, pet: Array, shades: Array, mask: Array
 ) -> LayerRecord:
     upper = tracer.suvr_scale * (1 if kind == "mean" else STD_PART)
     colours = figures.PET_COLOURS if kind == "mean" else figures.STD_COLOURS
@@ -175,7 +182,7 @@ def _draw_pet(
     drawing.add(
         "pet",
         f"trc-{tracer.label}_desc-{'synth' if kind == 'mean' else 'synthstd'}_pet",
-        figures.pet_figure(pet, t1w, mask, upper, colours),
+        figures.pet_figure(pet, shades, mask, upper, colours),
         title="Mean" if kind == "mean" else "Uncertainty",
         caption=f"{what}, over the T1w. Colours run from 0 to {upper:g} SUVR in every report of "
         f"this model. {SIDES}"

@@ -18,7 +18,7 @@ from rela_bids.reports.viewer import colour_bar
 T = TypeVar("T", bound=Hashable)
 
 HERE = Path(__file__).parent
-VERDICTS = {"ok": "looks right", "warn": "doubtful", "fail": "wrong"}
+VERDICTS = {"ok": "passes checks", "warn": "doubtful", "fail": "fails checks"}
 BARS = {"mean": PET_COLOURS, "std": STD_COLOURS}
 
 
@@ -119,8 +119,10 @@ def markdown(text: str, level: int) -> Markup:
     Headings, lists, ``*emphasis*``, code and ``<links>``; `level` is that of its headings. The
     first heading is left out, since the page has its own.
 
-    >>> str(markdown("# Methods\\n\\nWith `x` & *N4*.\\n\\n# References\\n\\n- A. <https://a.org>", 3))
-    '<p>With <code>x</code> &amp; <em>N4</em>.</p>\\n<h3>References</h3>\\n<ul><li>A. <a href="https://a.org">https://a.org</a></li></ul>'
+    >>> print(markdown("# Methods\\n\\n`x` & *N4*.\\n\\n# References\\n\\n- <https://a.org>", 3))
+    <p><code>x</code> &amp; <em>N4</em>.</p>
+    <h3>References</h3>
+    <ul><li><a href="https://a.org">https://a.org</a></li></ul>
     """
     blocks = []
     for number, block in enumerate(text.strip().split("\n\n")):

@@ -168,6 +168,15 @@ def read_summary(path: Path) -> SessionSummary:
     return _read(path, SessionSummary.from_json)
 
 
+def results_path(summary: Path) -> Path:
+    """Where a session's graph leaves its `Results`, until they are taken into the summary.
+
+    >>> results_path(Path("sub-01_desc-summary.json")).name
+    'sub-01_desc-results.json'
+    """
+    return summary.with_name(summary.name.replace("desc-summary", "desc-results"))
+
+
 def read_results(path: Path) -> Results:
     """Read what a session's graph left; BadDataError as for `read_summary`."""
     return _read(path, Results.from_dict)

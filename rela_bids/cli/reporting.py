@@ -1,0 +1,145 @@
+"""Sessions' summaries and people's reports, written as sessions end."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rela_bids.bids.derivatives import Derivatives
+from rela_bids.bids.query import Session
+from rela_bids.reports.summary import (
+    DONE,
+    FAILED,
+    LEFT_OUT,
+    ModelRecord,
+    Results,
+    SessionSummary,
+    read_results,
+    results_path,
+    software_versions,
+)
+from rela_bids.settings import Settings
+from rela_bids.synthesis import SynthesisPlan
+
+
+class Reports:
+    """Writes a session's summary and its person's report.
+
+    Parameters
+    ----------
+    methods : Markdown with the list of references.
+    run : name of this run.
+    """
+
+    def __init__(self, settings: Settings, plan: SynthesisPlan, methods: str, run: str) -> None:
+        self._settings, self._plan = settings, plan
+        self._methods, self._run = methods, run
+        self._derivatives = Derivatives(settings.output_dir)
+        self._versions = software_versions()
+
+    def begin(self, session: Session) -> None:
+        """Forget what an earlier run drew: should this one fail, it must not be shown."""
+        results_path(self._derivatives.summary(session)).unlink(missing_ok=True)
+
+    def done(self, session: Session, timings: Mapping[str, float]) -> None:
+        """A session has ended well."""
+        self._write(session, DONE, timings=timings)
+
+    def failed(self, session: Session, error: str, timings: Mapping[str, float]) -> None:
+        """A session has failed."""
+        self._write(session, FAILED, error=error, timings=timings)
+
+    def left_out(self, session: Session) -> None:
+        """A session was not processed."""
+        self._write(session, LEFT_OUT)
+
+    def _write(
+        self,
+        session: Session,
+        status: str,
+        *,
+        error: str = "",
+        timings: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write both; what goes wrong in that is said and ends nothing, the images being there."""
+        try:
+            self._write_summary(session, status, error, timings or {})
+            self._write_report(session.subject)
+        except Exception as problem:
+            print(f"{session.label}  no report: {problem}", file=sys.stderr, flush=True)
+
+    def _write_summary(
+        self, session: Session, status: str, error: str, timings: Mapping[str, float]
+    ) -> None:
+        from rela_bids.atomic import write_json
+
+        path = self._derivatives.summary(session)
+        left = results_path(path)
+        results = read_results(left) if left.exists() else None
+        summary = SessionSummary(
+            subject=session.subject,
+            session=session.session,
+            status=status,
+            model=model_record(self._plan),
+            error=error,
+            inputs=self._inputs(session),
+            left_out=session.left_out,
+            warnings=tuple(warnings_of(session, self._plan, results)) if status == DONE else (),
+            results=results,
+            timings={step: round(seconds, 2) for step, seconds in timings.items()},
+            versions=self._versions,
+            methods=self._methods,
+            run=self._run,
+        )
+        write_json(path, summary.to_json())
+
+    def _write_report(self, subject: str) -> None:
+        """Write the report; again, if another job has added a session meanwhile."""
+        from rela_bids.reports.subject import write_report
+
+        before: dict[Path, int] = {}
+        while (now := self._summaries(subject)) != before:
+            write_report(self._derivatives.report(subject), subject, list(now))
+            before = now
+
+    def _summaries(self, subject: str) -> dict[Path, int]:
+        """Summaries of a person and when each was written."""
+        return {path: path.stat().st_mtime_ns for path in self._derivatives.summaries(subject)}
+
+    def _inputs(self, session: Session) -> dict[str, str]:
+        given = {"T1w": session.t1w, "FLAIR": session.flair}
+        return {
+            modality: path.relative_to(self._settings.bids_dir).as_posix()
+            for modality, path in given.items()
+            if path is not None
+        }
+
+
+def model_record(plan: SynthesisPlan) -> ModelRecord:
+    """The part of the plan that a report tells."""
+    return ModelRecord(
+        name=plan.name,
+        sha256=plan.sha256,
+        trained_on=plan.trained_on,
+        simulated=plan.simulated,
+        preset=plan.config.preset,
+        sampling_steps=plan.sampling_steps,
+        n_samples=plan.n_samples,
+        random_seed=plan.random_seed,
+    )
+
+
+def warnings_of(session: Session, plan: SynthesisPlan, results: Results | None) -> list[str]:
+    """What a reader of a finished session's report must know before using its images."""
+    lines = []
+    quality = results.mask_quality if results else {}
+    if quality.get("verdict", "ok") != "ok":
+        lines.append(f"The brain mask is doubtful: {quality['reason']}.")
+    if "flair" in plan.config.inputs and session.flair is None:
+        lines.append("There is no FLAIR: PET was predicted from the T1w alone, which is less.")
+    if plan.config.intensity == "minmax":
+        lines.append(
+            "The model does not keep SUVR: its scale was restored by the reference region."
+        )
+    if plan.n_samples == 1:
+        lines.append("There is one sample only, and so no uncertainty.")
+    return lines

@@ -1,0 +1,178 @@
+"""The participant level as a user runs it: the command, on phantoms at 4 mm, and the truth."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nilearn.image import resample_to_img
+
+from rela_bids.phantom.dataset import Recipe, write_dataset
+from rela_bids.tracers import TRACERS
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("participant")]
+
+TRACED = ["18FAV45", "18FFDG"]
+
+
+def rela_bids(*arguments: object) -> subprocess.CompletedProcess:
+    command = [str(Path(sys.executable).with_name("rela_bids")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """sub-01 with FLAIR; sub-02 without, its T1w a link; sub-03 no T1w; sub-04 a truncated T1w."""
+    folder = tmp_path_factory.mktemp("participant")
+    bids = folder / "bids"
+    recipe = Recipe(
+        subjects=4, seed=3, tracers=[TRACERS[label] for label in TRACED], voxel_size=4.0
+    )
+    write_dataset(bids, recipe)
+    for path in (bids / "sub-02/anat").glob("*FLAIR*"):
+        path.unlink()
+    annex = folder / "annex"
+    annex.mkdir()
+    t1w = bids / "sub-02/anat/sub-02_T1w.nii.gz"
+    shutil.move(t1w, annex / "key")
+    t1w.symlink_to(annex / "key")
+    for path in (bids / "sub-03/anat").glob("*T1w*"):
+        path.unlink()
+    broken = bids / "sub-04/anat/sub-04_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:20_000])
+    return bids
+
+
+@pytest.fixture(scope="module")
+def whole(dataset) -> tuple[Path, subprocess.CompletedProcess]:
+    out = dataset.parent / "out"
+    work = dataset.parent / "work"
+    labels = ["--n-samples", 3, "--tracer-label", *TRACED]
+    return out, rela_bids(dataset, out, "participant", "-w", work, "--nprocs", 2, *labels)
+
+
+def pets(out: Path, subject: str) -> list[Path]:
+    return sorted((out / f"sub-{subject}" / "pet").glob("*.nii.gz"))
+
+
+def test_one_bad_session_fails_alone_and_says_why(whole):
+    out, run = whole
+    assert run.returncode == 1, run.stderr
+    assert "sub-04_T1w.nii.gz" in run.stderr
+    assert "Traceback" not in run.stderr + run.stdout
+    assert list((out / "sub-04/log").rglob("crash*.txt"))
+    assert len(pets(out, "01")) == len(pets(out, "02")) == 2 * len(TRACED)
+    assert not (out / "sub-04/pet").exists()
+
+
+def test_a_session_without_t1w_is_named_as_left_out(whole):
+    out, run = whole
+    lines = [line for line in run.stderr.splitlines() if line.startswith("sub-03")]
+    assert any("left out" in line and "T1w" in line for line in lines)
+    assert not (out / "sub-03/anat").exists()
+
+
+def test_simulated_training_data_is_said_everywhere(whole):
+    out, run = whole
+    assert "simulated" in run.stderr
+    assert "simulated" in (out / "sub-01.html").read_text()
+    for path in (out / "sub-01/pet").glob("*.json"):
+        sidecar = json.loads(path.read_text())
+        assert sidecar["Synthetic"] is True
+        assert sidecar["Model"]["TrainedOnSimulatedPET"] is True
+        assert "simulated" in sidecar["Description"]
+
+
+@pytest.mark.parametrize("subject", ["01", "02"])
+def test_pet_lies_on_the_t1w_grid_and_is_zero_outside_the_mask(whole, subject):
+    out, _ = whole
+    anat = out / f"sub-{subject}/anat/sub-{subject}"
+    t1w = nib.load(f"{anat}_desc-preproc_T1w.nii.gz")
+    mask = nib.load(f"{anat}_desc-brain_mask.nii.gz").get_fdata() > 0
+    for path in pets(out, subject):
+        image = nib.load(path)
+        data = image.get_fdata()
+        assert image.shape == t1w.shape
+        np.testing.assert_array_equal(image.affine, t1w.affine)
+        assert np.isfinite(data).all()
+        assert (data[~mask] == 0).all()
+        assert data[mask].any()
+
+
+@pytest.mark.parametrize("subject", ["01", "02"])
+def test_pet_looks_like_the_truth_and_not_like_its_mirror_image(whole, dataset, subject):
+    out, _ = whole
+    synthetic = nib.load(
+        out / f"sub-{subject}/pet/sub-{subject}_trc-18FFDG_space-T1w_desc-synth_pet.nii.gz"
+    )
+    truth = dataset / "derivatives/truth" / f"sub-{subject}"
+    seen = nib.load(truth / f"pet/sub-{subject}_trc-18FFDG_space-T1w_desc-seen_pet.nii.gz")
+    mask = nib.load(truth / f"anat/sub-{subject}_desc-brain_mask.nii.gz")
+    predicted = resample_to_img(synthetic, seen, force_resample=True, copy_header=True).get_fdata()
+    inside = (mask.get_fdata() > 0) & (predicted > 0)
+    right = np.corrcoef(predicted[inside], seen.get_fdata()[inside])[0, 1]
+    mirrored = predicted[::-1]
+    both = inside & (mirrored > 0)
+    wrong = np.corrcoef(mirrored[both], seen.get_fdata()[both])[0, 1]
+    assert right > 0.7
+    assert right > wrong + 0.1
+    bias = predicted[inside].mean() / seen.get_fdata()[inside].mean()
+    assert bias == pytest.approx(1, abs=0.15)
+
+
+def test_the_outputs_are_valid_bids(whole):
+    out, _ = whole
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    run = subprocess.run([validator, out, "--json"], capture_output=True, text=True, check=False)
+    issues = json.loads(run.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+def test_no_temporary_file_is_left(whole):
+    out, _ = whole
+    left = [path for path in out.rglob(".*") if path.name != ".bidsignore"]
+    assert left == []
+
+
+def test_one_session_alone_on_one_process_gives_the_same_bytes(whole, dataset):
+    out, _ = whole
+    again = dataset.parent / "again"
+    run = rela_bids(
+        *(dataset, again, "participant", "--participant-label", "sub-01", "--nprocs", 1),
+        *("-w", dataset.parent / "work2", "--n-samples", 3, "--tracer-label", "18FFDG"),
+    )
+    assert run.returncode == 0, run.stderr
+    compared = 0
+    for path in (again / "sub-01").rglob("*"):
+        if path.suffix in {".gz", ".h5"} or (path.suffix == ".json" and "figures" not in str(path)):
+            assert digest(path) == digest(out / path.relative_to(again)), path.name
+            compared += 1
+    assert compared >= 10
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_same_command_again_does_nothing_twice(whole, dataset):
+    out, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in (dataset.parent / "work").rglob("*.nii.gz")}
+    labels = ["--n-samples", 3, "--tracer-label", *TRACED, "--participant-label", "01"]
+    run = rela_bids(dataset, out, "participant", "-w", dataset.parent / "work", *labels)
+    assert run.returncode == 0, run.stderr
+    for path, written in before.items():
+        assert path.stat().st_mtime_ns == written, path
+
+
+def test_a_dry_run_names_files_and_writes_nothing(dataset):
+    out = dataset.parent / "dry"
+    run = rela_bids(dataset, out, "participant", "--dry-run")
+    assert run.returncode == 0
+    assert "sub-01_T1w.nii.gz" in run.stdout
+    assert "desc-synth_pet.nii.gz" in run.stdout
+    assert not out.exists()
