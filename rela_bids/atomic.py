@@ -1,6 +1,7 @@
 """Files that are either whole or not there, also when a run is killed or two runs write at once."""
 
 import errno
+import filecmp
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def copy(source: Path, path: Path) -> Path:
-    """Copy a file's content atomically; symbolic links are followed."""
+    """Copy a file's content atomically, unless `path` has it already; links are followed."""
+    with suppress(OSError):
+        if filecmp.cmp(source, path, shallow=False):
+            return path
     with write_atomically(path) as temporary:
         copyfile(source, temporary)
     return path

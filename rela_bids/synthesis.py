@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rela_bids.exceptions import UsageError
+from rela_bids.model.description import describe_model
 from rela_bids.templates import reference_region_on
 from rela_bids.tracers import Tracer
 from rela_bids.volumes import Array, scale_mri, unit_to_suvr
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SynthesisPlan:
-    """The synthesis settings with the model's own filled in; nothing of it needs torch.
+    """The synthesis settings with the model's own filled in.
 
     Attributes
     ----------
@@ -57,13 +58,11 @@ def plan_synthesis(settings: "SynthesisSettings", tracers: Sequence[str]) -> Syn
     Raises
     ------
     UsageError
-        If the model does not know a tracer, or the device is not there.
+        If the model does not know a tracer.
     MissingInputError, BadDataError
         If the model's file is not there or cannot be used.
     """
-    from rela_bids.model.checkpoint import load_model
-
-    model = load_model(settings.model)
+    model = describe_model(settings.model)
     for label in tracers:
         model.tracer_index(label)
     return SynthesisPlan(
@@ -76,7 +75,7 @@ def plan_synthesis(settings: "SynthesisSettings", tracers: Sequence[str]) -> Syn
         n_samples=settings.n_samples or model.config.n_samples,
         sampling_steps=settings.sampling_steps or model.config.sampling_steps,
         random_seed=settings.random_seed,
-        device=resolve_device(settings.device),
+        device=settings.device,
     )
 
 

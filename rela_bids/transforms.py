@@ -196,15 +196,13 @@ def resample(
 
 def isotropic(image: nib.Nifti1Image, voxel_size: float) -> nib.Nifti1Image:
     """`image` at cubic voxels of `voxel_size` mm along its own axes, same field of view."""
-    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
-    shape = np.maximum(np.ceil(np.array(image.shape[:3]) * sizes / voxel_size - 0.01), 1)
-    step = voxel_size / sizes
+    data, affine = _binned(np.asarray(image.dataobj, dtype=np.float32), image.affine, voxel_size)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    shape = np.maximum(np.ceil(np.array(data.shape) * sizes / voxel_size - 0.01), 1)
     # The first voxel's outer corner stays where it was.
-    to_voxels = np.diag([*step, 1.0])
-    to_voxels[:3, 3] = (step - 1) / 2
-    data = _antialiased(np.asarray(image.dataobj, dtype=np.float32), sizes, voxel_size)
+    to_voxels = _about_the_corner(voxel_size / sizes)
     pulled = ndimage.affine_transform(
-        data,
+        _antialiased(data, sizes, voxel_size),
         to_voxels[:3, :3],
         to_voxels[:3, 3],
         output_shape=tuple(shape.astype(int)),
@@ -212,4 +210,22 @@ def isotropic(image: nib.Nifti1Image, voxel_size: float) -> nib.Nifti1Image:
         order=1,
         mode="nearest",
     )
-    return nib.Nifti1Image(pulled, image.affine @ to_voxels)
+    return nib.Nifti1Image(pulled, affine @ to_voxels)
+
+
+def _about_the_corner(step: NDArray[np.floating]) -> Matrix:
+    """Voxels that are `step` times as large to the voxels they replace, outer corners matched."""
+    matrix = np.diag([*step, 1.0])
+    matrix[:3, 3] = (np.asarray(step) - 1) / 2
+    return matrix
+
+
+def _binned(data: Array, affine: Matrix, target: float) -> tuple[Array, Matrix]:
+    """Means of blocks of voxels well below `target` mm: blurring afterwards is cheap."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    step = np.maximum((target / sizes / 1.4).astype(int), 1)
+    padded = np.pad(data, [(0, -n % s) for n, s in zip(data.shape, step, strict=True)], "edge")
+    for axis, s in enumerate(step):
+        whole = (*padded.shape[:axis], -1, s, *padded.shape[axis + 1 :])
+        padded = padded.reshape(whole).mean(axis + 1)
+    return padded, affine @ _about_the_corner(step)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rela_bids.exceptions import BadDataError, MissingInputError, UsageError
-from rela_bids.model import checkpoint, load_model, save_model
+from rela_bids.model import description, load_model, save_model
 from rela_bids.model.networks import build_denoiser
 from rela_bids.model.presets import PRESETS, from_dict, override, to_dict
 from rela_bids.tracers import TRACERS, Tracer
@@ -73,11 +73,11 @@ def test_a_model_comes_back_as_it_was_saved(file):
 
 def test_a_model_is_found_by_file_by_folder_and_by_name(file, monkeypatch):
     by_file, by_folder = load_model(file), load_model(str(file.parent))
-    monkeypatch.setattr(checkpoint, "BUNDLED", file.parent)
+    monkeypatch.setattr(description, "BUNDLED", file.parent)
     by_name = load_model("model")
     assert by_file.sha256 == by_folder.sha256 == by_name.sha256
     assert by_file.name == by_folder.name == "mine"
-    assert checkpoint.bundled_models() == ["model"]
+    assert description.bundled_models() == ["model"]
 
 
 def test_the_hash_is_that_of_the_file_and_the_same_model_has_the_same(file):
@@ -91,7 +91,7 @@ def test_the_authors_file_runs_as_paper(reference_numbers):
     assert model.config == PRESETS["paper"]
     assert list(model.tracers) == ["11CPBR28", "11CPIB", "18FAV1451"]
     assert model.name == "generator_random_weights"
-    assert "epoch" in model.provenance
+    assert "authors" in model.provenance["origin"]
 
 
 def test_no_weight_of_the_authors_file_is_left_at_random(reference_numbers):

@@ -212,7 +212,7 @@ def write_outputs(settings, session: Session, tracer: str = "18FAV45") -> None:
         sidecar = transform_sidecar(moving="T1w", fixed="x", kind="SyN", sources=sources)
         write_json(derivatives.path(session, output, extension=".json"), sidecar)
     write_json(derivatives.summary(session), {})
-    write_text(derivatives.figure(session, "T1w", desc="brain"), "<svg/>")
+    (derivatives.summary(session).parent / "mask.webp").write_bytes(b"webp")
     write_text(derivatives.report(session.subject), "<html></html>")
     write_text(derivatives.settings("20260101-000000"), "verbose = 0")
     write_text(derivatives.crash_folder(session.subject, "20260101") / "crash.txt", "crash")

@@ -1,6 +1,10 @@
 """The worker pool: order, failures, killed workers. Real graphs of small nodes."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +16,10 @@ from rela_bids.cli.execution import SessionPool, last_line, run_workflow, sessio
 
 def note(folder, name):
     """Leave a trace of having run."""
-    import os
     import time
+    from pathlib import Path
 
-    with open(os.path.join(folder, "trace"), "a") as trace:
+    with Path(folder, "trace").open("a") as trace:
         trace.write(name + "\n")
     time.sleep(0.05)
     return folder
@@ -111,6 +115,55 @@ def test_no_worker_is_left_behind(tmp_path):
     before = children()
     run(tmp_path, {"a_wf": note}, nprocs=2)
     assert children() <= before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_run_however_it_ends(tmp_path, number):
+    script = tmp_path / "long.py"
+    script.write_text(LONG_RUN.format(folder=str(tmp_path)))
+    run = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+    worker = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    run.send_signal(number)
+    run.wait(30)
+    assert wait_for(lambda: not Path(f"/proc/{worker}").exists())
+
+
+LONG_RUN = """
+import signal
+from nipype.interfaces.utility import Function
+from nipype.pipeline import engine as pe
+from rela_bids.cli import run as cli
+from rela_bids.cli.execution import SessionPool, run_workflow
+
+def wait():
+    import os, time
+    open("{folder}/pid.part", "w").write(str(os.getpid()))
+    os.rename("{folder}/pid.part", "{folder}/pid")
+    time.sleep(60)
+
+class Silent:
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, cli._stop)
+    top = pe.Workflow("top", base_dir="{folder}")
+    session = pe.Workflow("a_wf")
+    session.add_nodes([pe.Node(Function(function=wait), name="wait")])
+    top.add_nodes([session])
+    run_workflow(top, SessionPool(nprocs=1, memory_gb=4, order=["a_wf"], observer=Silent()))
+"""
+
+
+def wait_for(condition, seconds=60):
+    """What `condition` returns once it is true; False if it never is."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    return False
 
 
 def children() -> set[int]:

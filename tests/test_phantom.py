@@ -232,7 +232,7 @@ def test_an_example_depends_on_seed_and_index_alone(tmp_path):
     write_training_examples(tmp_path / "b", n=1, seed=3, tracers=PAIR[1:], grid=COARSE, first=1)
     from_two, from_one = read_manifest(tmp_path / "a")[1], read_manifest(tmp_path / "b")[0]
     assert from_two.name == from_one.name
-    for kind in ("t1w", "mask", "18FFDG"):
+    for kind in ("t1w", "mask", "pet-18FFDG"):
         np.testing.assert_array_equal(from_two.load(kind), from_one.load(kind))
     assert np.any(from_two.load("t1w") != read_manifest(tmp_path / "a")[0].load("t1w"))
 
@@ -249,7 +249,9 @@ def test_an_example_is_masked_and_measured_in_suvr():
 
 
 def test_some_examples_have_no_flair():
-    present = [training_example(1, i, PAIR[:1], COARSE).flair is not None for i in range(8)]
+    coarsest = Grid.about(TEMPLATE_BRAIN_CENTRE, (27, 32, 27), 6.0)
+    examples = [training_example(1, i, PAIR[:1], coarsest) for i in range(12)]
+    present = [example.flair is not None for example in examples]
     assert any(present)
     assert not all(present)
 
@@ -318,8 +320,8 @@ def test_the_recorded_position_brings_the_pet_onto_the_truth(dataset):
         moved = resample(volume, seen, np.linalg.inv(matrix)).get_fdata()
         suvr = moved / moved[np.asarray(reference.dataobj) > 0].mean()
         error[name] = np.abs(suvr - seen.get_fdata())[inside].mean()
-    assert error["recorded"] < 0.08
-    assert error["none"] > 2 * error["recorded"]
+    assert error["recorded"] < 0.09
+    assert error["none"] > 1.5 * error["recorded"]
 
 
 def test_a_pet_sidecar_agrees_with_its_image(dataset):
@@ -356,7 +358,8 @@ def test_regions_are_the_atlas_and_lie_in_the_brain(head):
     assert ((regions > 0) == head.brain).all()
     assert {1025, 2025, 10, 49, 8, 47, 2, 41, 4, 43, 24, 16} <= set(np.unique(regions))
     assert (tissues[regions == 77] == 4).all()
-    assert (head.left[regions == 10]).all()
+    assert head.left[regions == 10].mean() > 0.95
+    assert head.left[regions == 49].mean() < 0.05
 
 
 def test_sessions_share_the_head_and_lack_what_was_asked(tmp_path):

@@ -73,14 +73,6 @@ class Derivatives:
         name = output.name(session, extension=extension, **entities)
         return self.root / session.folder / output.datatype / name
 
-    def figure(
-        self, session: Session, suffix: str, *, desc: str, tracer: str | None = None
-    ) -> Path:
-        """Path of an SVG for the report, all sessions of a person in one folder."""
-        entities = {"desc": desc} | ({"trc": tracer} if tracer else {})
-        name = Output("figures", suffix, ".svg").name(session, **entities)
-        return self.root / f"sub-{session.subject}" / "figures" / name
-
     def summary(self, session: Session) -> Path:
         """JSON of what was done in a session, from which a person's report is put together."""
         name = f"{session.prefix}_desc-summary.json"

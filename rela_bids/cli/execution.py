@@ -4,7 +4,10 @@ Nipype's own `MultiProcPlugin` works breadth-first over all sessions, so that no
 until almost everything is, waits forever for a worker that was killed, and reports to a log.
 """
 
+import ctypes
 import re
+import signal
+import sys
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +16,9 @@ from typing import Any, Protocol
 
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
+
+# From Linux' prctl.h: the signal that a process gets when its parent dies.
+PR_SET_PDEATHSIG = 1
 
 WORKER_KILLED = (
     "A worker process was killed, most likely for want of memory: give the job more memory, or "
@@ -55,13 +61,21 @@ class SessionPool(MultiProcPlugin):
                 "n_procs": nprocs,
                 "memory_gb": memory_gb,
                 "raise_insufficient": False,
-                "mp_context": "spawn",
                 "status_callback": self._tell,
             }
         )
+        self.pool = self._new_pool()
         self._observer = observer
         self.failures = 0
         self._rank = {name: rank for rank, name in enumerate(order)}
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=_begin_worker,
+            initargs=(self._cwd,),
+            mp_context=get_context("spawn"),
+        )
 
     def _prerun_check(self, graph: Any) -> None:
         super()._prerun_check(graph)
@@ -92,12 +106,7 @@ class SessionPool(MultiProcPlugin):
         try:
             return super()._submit_job(node, updatehash)
         except BrokenProcessPool:
-            self.pool = ProcessPoolExecutor(
-                max_workers=self.processors,
-                initializer=process_initializer,
-                initargs=(self._cwd,),
-                mp_context=get_context("spawn"),
-            )
+            self.pool = self._new_pool()
             return super()._submit_job(node, updatehash)
 
     def _report_crash(self, node: Node, result: dict[str, Any] | None = None) -> str:
@@ -109,6 +118,13 @@ class SessionPool(MultiProcPlugin):
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         super()._send_procs_to_workers(updatehash, graph)
         self._observer.tick()
+
+
+def _begin_worker(cwd: str) -> None:
+    """A worker dies with the run that started it, even if that is killed outright."""
+    process_initializer(cwd)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def session_of(node: Node) -> str:
@@ -124,7 +140,7 @@ def last_line(traceback: str) -> str:
 
     Nipype puts the traceback of a node, indented, below one of its own.
 
-    >>> last_line("Traceback ...\\n  File ...\\n\\trela_bids.exceptions.BadDataError: x is empty\\n")
+    >>> last_line("Traceback ...\\n\\trela_bids.exceptions.BadDataError: x is empty\\n")
     'x is empty'
     >>> last_line("Traceback ...\\nRuntimeError: no\\n")
     'RuntimeError: no'

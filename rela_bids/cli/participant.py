@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -15,7 +17,7 @@ from rela_bids.cli.plan import describe_plan
 from rela_bids.cli.reporting import Reports
 from rela_bids.exceptions import ExitCode, MissingInputError
 from rela_bids.settings import Settings, to_toml
-from rela_bids.synthesis import SynthesisPlan, plan_synthesis
+from rela_bids.synthesis import SynthesisPlan, plan_synthesis, resolve_device
 
 if TYPE_CHECKING:
     from rela_bids.cli.progress import SessionState
@@ -26,16 +28,24 @@ def find_sessions(settings: Settings) -> list[Session]:
     return read_sessions(
         settings.bids_dir,
         settings.selection,
-        database_dir=settings.bids_database_dir,
+        database_dir=_database(settings),
         validate=not settings.skip_bids_validation,
         pet=False,
     )
 
 
+def _database(settings: Settings) -> Path | None:
+    """The pybids database; a dry run, which writes nothing, does without one that is not there."""
+    database = settings.bids_database_dir
+    return None if settings.dry_run and database and not database.exists() else database
+
+
 def plan_only(settings: Settings) -> int:
     """Print what would be read and written, and touch nothing."""
     plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
-    for line in describe_plan(find_sessions(settings), settings, list(plan.tracers)):
+    with_std = plan.n_samples > 1
+    sessions = find_sessions(settings)
+    for line in describe_plan(sessions, settings, list(plan.tracers), with_std=with_std):
         print(line)
     return ExitCode.OK
 
@@ -55,6 +65,7 @@ def participant_level(settings: Settings) -> int:
             f"{settings.bids_dir}: none of the {len(sessions)} sessions has a T1w to start from"
         )
     plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
+    plan = replace(plan, device=resolve_device(plan.device))
     methods = describe_methods(settings, list(plan.tracers), simulated=plan.simulated)
     ensure_dataset(
         settings.output_dir, settings.bids_dir, methods=methods, work_dir=settings.work_dir

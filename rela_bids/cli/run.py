@@ -1,5 +1,6 @@
 """The command: settings to a graph, the graph's end to an exit code."""
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``rela_bids`` with the arguments of the command line; returns the exit code."""
     from rela_bids.cli.parser import parse
 
+    signal.signal(signal.SIGTERM, _stop)
     settings = None
     try:
         settings = parse(sys.argv[1:] if argv is None else argv)
@@ -25,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception:
         return _report_bug(settings)
+
+
+def _stop(number: int, frame: object) -> None:
+    """A scheduler's SIGTERM ends a run as Ctrl-C does: workers with it, nothing half-written."""
+    raise KeyboardInterrupt
 
 
 def run(settings: Settings) -> int:

@@ -1,15 +1,15 @@
 """RelA-Diffusion: networks, diffusion, losses, sampling, training. Tensors only, no BIDS.
 
-`Model`, `load_model`, `save_model` and `bundled_models` are here too; torch is imported when one
-of them is first asked for.
+`Model`, `load_model` and `save_model` are here too; torch is imported when one of them is first
+asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rela_bids.model.checkpoint import Model, bundled_models, load_model, save_model
+    from rela_bids.model.checkpoint import Model, load_model, save_model
 
-__all__ = ["Model", "bundled_models", "load_model", "save_model"]
+__all__ = ["Model", "load_model", "save_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,5 @@
 """Models on disk: our safetensors files, and the ``.pt`` files of the method's authors."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,22 +8,23 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rela_bids.atomic import write_atomically
-from rela_bids.exceptions import BadDataError, MissingInputError, UsageError
+from rela_bids.exceptions import BadDataError
+from rela_bids.model.description import (
+    FORMAT,
+    METADATA_KEY,
+    Description,
+    describe_model,
+    is_published,
+    sha256,
+)
 from rela_bids.model.networks import build_denoiser
-from rela_bids.model.presets import PRESETS, ModelConfig, from_dict, to_dict
-from rela_bids.tracers import TRACERS, Conversion, Tracer
-
-BUNDLED = Path(__file__).resolve().parents[1] / "data"
-FORMAT = "rela_bids model, version 1"
-METADATA_KEY = "rela_bids"
-
-# The order of the authors' class labels.
-PUBLISHED_TRACERS = ("11CPBR28", "11CPIB", "18FAV1451")
+from rela_bids.model.presets import ModelConfig, to_dict
+from rela_bids.tracers import Tracer
 
 # The authors train with MONAI 1.3 and the `generative` package beside it. Since that became part of
 # MONAI two layers have other names; all else, and every shape, is the same.
@@ -35,48 +35,10 @@ RENAMED_SINCE_MONAI_1_3 = {
 
 
 @dataclass(frozen=True)
-class Model:
-    """A trained model.
+class Model(Description):
+    """A trained model, its network in eval mode (`rela_bids.model.networks.build_denoiser`)."""
 
-    Attributes
-    ----------
-    name : of the file or folder it came from.
-    path : the file.
-    config : all settings; ``sampling_steps`` and ``n_samples`` are the defaults for synthesis.
-    tracers : by label, in the order of their class labels.
-    network : the denoiser in eval mode, see `rela_bids.model.networks.build_denoiser`.
-    provenance : what it was trained on and with, as far as the file says.
-    sha256 : of the file.
-    """
-
-    name: str
-    path: Path
-    config: ModelConfig
-    tracers: dict[str, Tracer]
     network: nn.Module
-    provenance: dict[str, Any]
-    sha256: str
-
-    def tracer_index(self, label: str) -> int:
-        """The class label of a tracer.
-
-        Raises
-        ------
-        UsageError
-            If the model was not trained on that tracer.
-        """
-        labels = list(self.tracers)
-        if label not in labels:
-            raise UsageError(
-                f"the model {self.name} does not know the tracer {label}: choose among "
-                f"{', '.join(labels)}, or another model"
-            )
-        return labels.index(label)
-
-
-def bundled_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
 
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -96,20 +58,17 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     BadDataError
         If the file is damaged or is no model of ours.
     """
-    path = _find(name_or_path)
-    read = _read_published if path.suffix in {".pt", ".pth"} else _read_safetensors
-    config, tracers, provenance, weights = read(path)
-    network = build_denoiser(config.network, len(tracers))
+    description = describe_model(name_or_path)
+    network = build_denoiser(description.config.network, len(description.tracers))
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
+        network.load_state_dict(_weights_of(description.path))
+    except (RuntimeError, SafetensorError) as error:
         raise BadDataError(
-            f"the weights in {path} do not fit its network "
+            f"the weights in {description.path} do not fit its network "
             f"({' '.join(str(error).split())[:200]}): get or train the model again"
         ) from error
-    name = path.parent.name if path.name == "model.safetensors" else path.stem
     network = network.to(device).eval().requires_grad_(False)
-    return Model(name, path, config, tracers, network, provenance, _sha256(path))
+    return Model(**vars(description), network=network)
 
 
 def save_model(
@@ -135,7 +94,7 @@ def save_model(
     with write_atomically(path) as temporary:
         # One key, since safetensors writes several in no fixed order, and the hash would change.
         save_file(weights, temporary, {METADATA_KEY: json.dumps(metadata)})
-    return _sha256(path)
+    return sha256(path)
 
 
 def read_published(path: Path) -> dict[str, Any]:
@@ -167,62 +126,7 @@ def _renamed(name: str) -> str:
     return name
 
 
-Parts = tuple[ModelConfig, dict[str, Tracer], dict[str, Any], dict[str, Tensor]]
-
-
-def _read_published(path: Path) -> Parts:
-    content = read_published(path)
-    tracers = {label: TRACERS[label] for label in PUBLISHED_TRACERS}
-    provenance = {"origin": "checkpoint of RelA-Diffusion's authors", "epoch": content.get("epoch")}
-    return PRESETS["paper"], tracers, provenance, content["model_state_dict"]
-
-
-def _read_safetensors(path: Path) -> Parts:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get(METADATA_KEY, "{}")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise BadDataError(
-            f"{path} is not a whole safetensors file ({error}): get or train the model again"
-        ) from error
-    try:
-        parts = _read_metadata(json.loads(metadata))
-    except (AttributeError, KeyError, TypeError, ValueError, BadDataError) as error:
-        raise BadDataError(
-            f"the metadata of {path} are not those of a model ({error}): "
-            "get or train the model again, or use another"
-        ) from error
-    return *parts, weights
-
-
-def _read_metadata(
-    metadata: dict[str, Any],
-) -> tuple[ModelConfig, dict[str, Tracer], dict[str, Any]]:
-    if metadata.get("format") != FORMAT:
-        raise BadDataError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
-    tracers = {tracer.label: tracer for tracer in map(_tracer, metadata["tracers"])}
-    return from_dict(metadata["config"]), tracers, dict(metadata["provenance"])
-
-
-def _tracer(values: dict[str, Any]) -> Tracer:
-    conversion = values["conversion"] and Conversion(**values["conversion"])
-    window = tuple(values["frame_window"])
-    return Tracer(**{**values, "conversion": conversion, "frame_window": window})
-
-
-def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    candidates = (path, path / "model.safetensors", BUNDLED / f"{name_or_path}.safetensors")
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise MissingInputError(
-        f"there is no model {name_or_path}: give a .safetensors or .pt file, a folder with "
-        f"model.safetensors, or one of {', '.join(bundled_models()) or 'no bundled models'}"
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _weights_of(path: Path) -> dict[str, Tensor]:
+    if is_published(path):
+        return read_published(path)["model_state_dict"]
+    return load_file(path)

@@ -23,8 +23,8 @@ from rela_bids.tracers import Tracer
 from rela_bids.transforms import to_model_grid
 from rela_bids.volumes import TEMPLATE_BRAIN_CENTRE, Array, Grid
 
-# Heads are made finer than the model grid, and a little larger so that blur sees the skull.
-RENDER_VOXEL = 1.6
+# Heads are made finer than the model grid, and a little larger so that blur sees the skull; mm.
+FINER, FINEST = 0.8, 1.0
 MARGIN = 3.0
 
 WITHOUT_FLAIR = 0.15
@@ -68,7 +68,7 @@ def training_example(seed: int, index: int, tracers: Sequence[Tracer], grid: Gri
         own = tracer_generator((*key, 1), tracer)
         truth = true_suvr(key, head, person, tracer)
         seen = seen_by_scanner(truth, head, tracer, own.uniform(4.0, 6.0))
-        seen = noise(own, seen, own.uniform(0.01, 0.04), 1.7 / RENDER_VOXEL)
+        seen = noise(own, seen, own.uniform(0.01, 0.04), 1.7 / head.grid.voxel_size)
         pets[tracer.label] = _to_grid(seen, head, grid, _misregistration(own)) * on_grid
     return Example(
         subject=f"phantom{index:05d}",
@@ -81,10 +81,9 @@ def training_example(seed: int, index: int, tracers: Sequence[Tracer], grid: Gri
 
 
 def _render_grid(grid: Grid) -> Grid:
-    shape = tuple(
-        int(np.ceil((n * grid.voxel_size + 2 * MARGIN) / RENDER_VOXEL)) for n in grid.shape
-    )
-    return Grid.about(TEMPLATE_BRAIN_CENTRE, shape, RENDER_VOXEL)
+    voxel_size = max(FINER * grid.voxel_size, FINEST)
+    shape = tuple(int(np.ceil((n * grid.voxel_size + 2 * MARGIN) / voxel_size)) for n in grid.shape)
+    return Grid.about(TEMPLATE_BRAIN_CENTRE, shape, voxel_size)
 
 
 def _to_grid(data: Array, head: Head, grid: Grid, misregistration: NDArray[np.float64]) -> Array:
