@@ -40,13 +40,13 @@ def file(tmp_path) -> Path:
 
 def with_metadata(file: Path, metadata: object) -> Path:
     """The file with other metadata, as JSON."""
-    save_file(load_file(file), file, {checkpoint.METADATA_KEY: json.dumps(metadata)})
+    save_file(load_file(file), file, {description.METADATA_KEY: json.dumps(metadata)})
     return file
 
 
 def whole_metadata() -> dict[str, object]:
     return {
-        "format": checkpoint.FORMAT,
+        "format": description.FORMAT,
         "config": to_dict(SMALL),
         "tracers": [],
         "provenance": {},
