@@ -12,7 +12,7 @@ $(VENV)/installed: setup.cfg constraints.txt pyproject.toml
 
 demo: $(VENV)/installed
 	rm -rf demo
-	$(BIN)/python -m rela_bids.phantom demo/bids --subjects 2 --seed 1 --tracers 18FAV45 18FAV1451
+	$(BIN)/python -m rela_bids.phantom demo/bids --subjects 2 --seed 1 --voxel-size 2 --tracers 18FAV45 18FAV1451
 	$(BIN)/rela_bids demo/bids demo/out participant -w demo/work
 	@echo; echo "The reports: $(CURDIR)/demo/out/sub-01.html and sub-02.html"
 

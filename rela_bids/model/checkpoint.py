@@ -94,6 +94,8 @@ def save_model(
     with write_atomically(path) as temporary:
         # One key, since safetensors writes several in no fixed order, and the hash would change.
         save_file(weights, temporary, {METADATA_KEY: json.dumps(metadata)})
+        # safetensors lets the owner alone read it, which is of no use in a shared folder.
+        temporary.chmod(0o644)
     return sha256(path)
 
 

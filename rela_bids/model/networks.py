@@ -148,8 +148,10 @@ class TwoStreamDenoiser(nn.Module):
             nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.tracer = nn.Embedding(n_classes, embedding)
-        # Of the size of the timestep's embedding, which would else be drowned.
-        nn.init.normal_(self.tracer.weight, std=0.1)
+        # Of unit variance, as the tracer's embedding is, which would else drown it: how far the noisy
+        # PET is to be believed depends on the timestep above all.
+        for layer in (self.timestep[0], self.timestep[2]):
+            nn.init.kaiming_normal_(layer.weight)
         self.pet_in = nn.Conv3d(8, widths[0], 1)
         self.smoothed = SmoothedSkip(len(widths) + 1, embedding)
         self.pet_down = _halvings(widths)

@@ -1,0 +1,224 @@
+"""Bias correction, brain masks and registration, on heads built around the packaged template."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from rela_bids import brain_mask, deformable, registration, templates, transforms
+from rela_bids.exceptions import BadDataError, UsageError
+
+VOXEL = 2.5
+
+
+@pytest.fixture(scope="module")
+def template():
+    return nib.load(templates.brain_t1w())
+
+
+@pytest.fixture(scope="module")
+def head():
+    """T1w with skull, scalp and a long neck, its FLAIR, and its brain; template space, 2.5 mm."""
+    field = np.ones((90, 100, 130), np.float32)
+    affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
+    affine[:3, 3] = (-111, -143, -220)
+    template = nib.load(templates.brain_t1w())
+    grid = nib.Nifti1Image(field, affine)
+    brain = np.asarray(transforms.resample(template, grid, np.eye(4)).dataobj)
+    inside = ndimage.binary_fill_holes(ndimage.binary_closing(brain > 10, iterations=3))
+    distance = ndimage.distance_transform_edt(~inside) * VOXEL
+    x, y, z = nib.affines.apply_affine(affine, np.indices(field.shape).T).T
+    neck = (np.hypot(x, y + 35) < 55) & (z < -60)
+    scalp = ((distance > 7) & (distance < 14)) | neck & (distance > 7)
+    noise = np.random.default_rng(0).normal(0, 1.5, field.shape)
+    t1w = np.where(inside, np.maximum(brain, 15), 4) + 95 * scalp
+    flair = np.where(inside, np.where(brain > 25, 130 - brain, 8), 4) + 60 * scalp
+    return tuple(
+        nib.Nifti1Image(np.maximum(data + noise, 0).astype(np.float32), affine)
+        for data in (t1w, flair)
+    ) + (nib.Nifti1Image(inside.astype(np.uint8), affine),)
+
+
+def moved(image, motion):
+    """The same head after a motion, RAS+ mm, on its own grid: only the header turns."""
+    return nib.Nifti1Image(np.asarray(image.dataobj), motion @ image.affine)
+
+
+def dice(a, b):
+    a, b = (np.asarray(i.dataobj) > 0 for i in (a, b))
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def farthest_in_brain(found, expected, mask):
+    """The largest distance between two transforms over the brain, mm."""
+    points = nib.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj) > 0)[::50])
+    apart = nib.affines.apply_affine(found, points) - nib.affines.apply_affine(expected, points)
+    return np.linalg.norm(apart, axis=1).max()
+
+
+def strong_motion():
+    motion = registration.rotation(14, -10, 12)
+    motion[:3, 3] = (12, -10, 13)
+    return motion
+
+
+def test_an_icosphere_is_closed_and_its_normals_point_outward():
+    mesh = deformable.icosphere(3)
+    assert len(mesh.vertices) - 1.5 * len(mesh.faces) + len(mesh.faces) == 2
+    normals = deformable.vertex_normals(mesh.vertices, mesh.faces)
+    assert (np.einsum("vi,vi->v", normals, mesh.vertices) > 0.9).all()
+    for vertex in (0, 100, 400):
+        away = np.linalg.norm(
+            mesh.vertices[mesh.neighbours[vertex]] - mesh.vertices[vertex], axis=1
+        )
+        assert (away > 0).all()
+        assert away.max() < 0.4
+
+
+def test_a_filled_sphere_has_the_volume_of_a_sphere():
+    mesh = deformable.icosphere(4)
+    inside = deformable.filled(mesh.vertices * 20 + 25, mesh.faces, (50, 50, 50))
+    assert inside.sum() == pytest.approx(4 / 3 * np.pi * 20.5**3, rel=0.03)
+
+
+def test_the_neck_is_cut_off_whichever_way_the_head_lies(head):
+    t1w = head[0]
+    for flip in (slice(None), slice(None, None, -1)):
+        image = t1w.slicer[:, :, ::-1] if flip.step else t1w
+        kept = brain_mask.above_neck(image)
+        height = len(range(*kept[2].indices(image.shape[2]))) * VOXEL
+        assert 170 <= height <= 260
+        brain = np.asarray((head[2].slicer[:, :, ::-1] if flip.step else head[2]).dataobj) > 0
+        assert brain[kept].sum() == brain.sum()
+
+
+def test_n4_evens_out_a_bias_field(head):
+    t1w, _, mask = head
+    ramp = np.linspace(0.6, 1.4, t1w.shape[0], dtype=np.float32)[:, None, None]
+    biased = nib.Nifti1Image(np.asarray(t1w.dataobj) * ramp, t1w.affine)
+    corrected = np.asarray(registration.correct_bias(biased).dataobj)
+    inside = np.asarray(mask.dataobj) > 0
+    ratio = np.log(corrected[inside] / np.asarray(t1w.dataobj)[inside].clip(1e-3))
+    before = np.log(np.broadcast_to(ramp, inside.shape)[inside])
+    assert ratio.std() < 0.5 * before.std()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nod", [0, 25])
+def test_the_mask_and_the_affine_of_a_head_with_a_neck_are_right(head, template, nod):
+    motion = registration.rotation(nod, 0, 0)
+    motion[:3, 3] = (5, 10, -8)
+    found = brain_mask.extract_brain(moved(head[0], motion), template)
+    assert dice(found.mask, head[2]) > 0.95
+    assert farthest_in_brain(found.to_template, motion, head[2]) < 5
+
+
+@pytest.mark.slow
+def test_a_strong_motion_of_the_flair_is_undone(head):
+    t1w, flair, mask = head
+    found = registration.flair_to_t1w(moved(flair, strong_motion()), t1w, mask)
+    assert farthest_in_brain(found, strong_motion(), mask) < 1.0
+
+
+@pytest.mark.slow
+def test_a_strong_motion_of_a_real_flair_is_undone(real_mri):
+    from rela_bids.volumes import load_volume
+
+    folder = real_mri / "sub-ms04" / "ses-1" / "anat"
+    t1w = load_volume(folder / "sub-ms04_ses-1_T1w.nii.gz")
+    flair = load_volume(folder / "sub-ms04_ses-1_FLAIR.nii.gz")
+    mask = nib.load(
+        real_mri / "derivatives/deepbet/sub-ms04/ses-1/anat/sub-ms04_ses-1_desc-brain_mask.nii.gz"
+    )
+    at_rest = registration.flair_to_t1w(flair, t1w, mask)
+    found = registration.flair_to_t1w(moved(flair, strong_motion()), t1w, mask)
+    assert farthest_in_brain(found, strong_motion() @ at_rest, mask) < 1.0
+
+
+AFFINE_SCRIPT = """
+import sys, nibabel as nib
+from rela_bids import registration, templates, transforms
+template = transforms.isotropic(nib.load(templates.brain_t1w()), 4.0)
+start = registration.rotation(4, 3, 2)
+found = registration.run_stages(template, template, [registration.AFFINE_COARSE], start)
+transforms.write_affine(sys.argv[1], found.matrix)
+"""
+
+
+def test_the_same_bytes_come_out_of_another_process_that_asks_for_two_threads(tmp_path):
+    for name, threads in (("a.mat", "1"), ("b.mat", "2")):
+        environment = os.environ | {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": threads}
+        subprocess.run(
+            [sys.executable, "-c", AFFINE_SCRIPT, tmp_path / name], check=True, env=environment
+        )
+    assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+
+
+def test_registration_leaves_no_file_and_no_random_state_behind(template):
+    before = set(Path(tempfile.gettempdir()).glob("rela_bids_ants_*"))
+    np.random.seed(3)
+    expected = np.random.rand()
+    np.random.seed(3)
+    small = transforms.isotropic(template, 6.0)
+    registration.run_stages(small, small, [registration.RIGID_COARSE], np.eye(4))
+    assert np.random.rand() == expected
+    assert set(Path(tempfile.gettempdir()).glob("rela_bids_ants_*")) <= before
+
+
+def test_the_mask_of_a_stripped_image_is_what_is_not_zero_without_holes(head):
+    t1w, _, mask = head
+    inside = np.asarray(mask.dataobj) > 0
+    data = np.asarray(t1w.dataobj) * inside
+    data[45, 50, 80] = 0
+    found = brain_mask.stripped_mask(nib.Nifti1Image(data, t1w.affine))
+    assert dice(found, mask) > 0.999
+    assert np.asarray(found.dataobj)[45, 50, 80] == inside[45, 50, 80]
+
+
+def test_a_whole_head_is_not_taken_for_a_stripped_one(head):
+    with pytest.raises(BadDataError, match="--skull-strip ants"):
+        brain_mask.stripped_mask(head[0])
+
+
+def test_deepbet_where_it_is_not_installed_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepbet", None)
+    with pytest.raises(UsageError, match=r"rela_bids\[deepbet\]"):
+        brain_mask.deepbet_mask(tmp_path / "t1w.nii.gz", tmp_path / "mask.nii.gz")
+
+
+class TestQuality:
+    def judged(self, head, template, mask):
+        image = nib.Nifti1Image(mask.astype(np.uint8), head[0].affine)
+        return brain_mask.mask_quality(head[0], image, np.eye(4), template)
+
+    def test_a_good_mask_passes(self, head, template):
+        quality = self.judged(head, template, np.asarray(head[2].dataobj) > 0)
+        assert (quality.verdict, quality.reason) == ("ok", "")
+        assert quality.template_overlap > 0.95
+        brain_mask.require_usable(quality, "sub-01_T1w.nii.gz")
+
+    def test_a_mask_that_lost_its_lower_half_fails_by_name(self, head, template):
+        mask = np.asarray(head[2].dataobj) > 0
+        mask[:, :, : mask.shape[2] * 2 // 3] = False
+        quality = self.judged(head, template, mask)
+        assert quality.verdict == "fail"
+        with pytest.raises(BadDataError, match=r"sub-01_T1w\.nii\.gz.*overlap"):
+            brain_mask.require_usable(quality, "sub-01_T1w.nii.gz")
+
+    def test_the_whole_head_as_a_mask_fails(self, head, template):
+        quality = self.judged(head, template, registration.head_mask(head[0]))
+        assert quality.verdict == "fail"
+
+    def test_an_empty_mask_fails_rather_than_crashes(self, head, template):
+        quality = self.judged(head, template, np.zeros(head[0].shape, bool))
+        assert quality.verdict == "fail"
+
+    def test_a_mask_that_is_somewhat_small_warns(self, head, template):
+        mask = ndimage.binary_erosion(np.asarray(head[2].dataobj) > 0, iterations=3)
+        assert self.judged(head, template, mask).verdict == "warn"
