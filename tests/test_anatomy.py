@@ -39,10 +39,11 @@ def head():
     noise = np.random.default_rng(0).normal(0, 1.5, field.shape)
     t1w = np.where(inside, np.maximum(brain, 15), 4) + 95 * scalp
     flair = np.where(inside, np.where(brain > 25, 130 - brain, 8), 4) + 60 * scalp
-    return tuple(
+    mri = [
         nib.Nifti1Image(np.maximum(data + noise, 0).astype(np.float32), affine)
         for data in (t1w, flair)
-    ) + (nib.Nifti1Image(inside.astype(np.uint8), affine),)
+    ]
+    return *mri, nib.Nifti1Image(inside.astype(np.uint8), affine)
 
 
 def moved(image, motion):
@@ -91,7 +92,7 @@ def test_the_neck_is_cut_off_whichever_way_the_head_lies(head):
     t1w = head[0]
     for flip in (slice(None), slice(None, None, -1)):
         image = t1w.slicer[:, :, ::-1] if flip.step else t1w
-        kept = brain_mask.above_neck(image)
+        kept = registration.above_neck(image)
         height = len(range(*kept[2].indices(image.shape[2]))) * VOXEL
         assert 170 <= height <= 260
         brain = np.asarray((head[2].slicer[:, :, ::-1] if flip.step else head[2]).dataobj) > 0

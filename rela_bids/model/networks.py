@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from monai.networks.blocks import SubpixelUpsample
 from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
-from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
+from monai.networks.nets.diffusion_model_unet import (
+    DiffusionUNetResnetBlock,
+    get_timestep_embedding,
+)
 from monai.networks.utils import pixelunshuffle
 from torch import Tensor, nn
 
@@ -139,20 +142,37 @@ class TwoStreamDenoiser(nn.Module):
                 for width in widths
             )
 
+        def normalised_levels(widths: tuple[int, ...]) -> nn.ModuleList:
+            # The MRI's intensities have no unit, so that nothing is lost.
+            return nn.ModuleList(
+                ResidualBlocks(
+                    DiffusionUNetResnetBlock(
+                        spatial_dims=3,
+                        in_channels=width,
+                        temb_channels=embedding,
+                        out_channels=width,
+                        norm_num_groups=config.norm_groups,
+                    )
+                    for _ in range(n)
+                )
+                for width in widths
+            )
+
         self.presence = nn.Embedding(4, embedding)
         self.mri_in = nn.Conv3d(2 * 8 + 3, widths[0], 3, padding=1)
         self.mri_down = _halvings(widths)
-        self.mri_levels = levels(widths)
+        self.mri_levels = normalised_levels(widths)
 
         self.timestep = nn.Sequential(
             nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.tracer = nn.Embedding(n_classes, embedding)
-        # Of unit variance, as the tracer's embedding is, which would else drown it: how far the noisy
-        # PET is to be believed depends on the timestep above all.
+        # Of unit variance, as the tracer's embedding is, which would else drown it: how far the
+        # noisy PET is to be believed depends on the timestep above all.
         for layer in (self.timestep[0], self.timestep[2]):
             nn.init.kaiming_normal_(layer.weight)
         self.pet_in = nn.Conv3d(8, widths[0], 1)
+        self.usual_uptake = UsualUptake(n_classes)
         self.smoothed = SmoothedSkip(len(widths) + 1, embedding)
         self.pet_down = _halvings(widths)
         self.pet_levels = levels(widths[1:])
@@ -197,7 +217,30 @@ class TwoStreamDenoiser(nn.Module):
         for level in range(len(self.pet_up) - 1, -1, -1):
             h = F.interpolate(self.narrow[level](h), scale_factor=2, mode="trilinear")
             h = self.pet_up[level](h + skips[level], embedding)
-        return self.out(h) + self.smoothed(noisy, embedding)
+        usual = self.usual_uptake(class_labels, noisy.shape[2:])
+        return self.out(h) + self.smoothed(noisy, embedding) + usual
+
+
+class UsualUptake(nn.Module):
+    """A coarse map of each tracer's uptake, which all brains share, being aligned to the template.
+
+    What is left to the rest of the network is how a person differs from it. Of equal training, it
+    saves the time until the prediction is as near to the truth as the mean training PET is.
+    """
+
+    SHAPE = (10, 12, 10)
+    # Adam moves every weight at the same pace; a map has further to go than a convolution.
+    PACE = 8.0
+
+    def __init__(self, n_classes: int) -> None:
+        """Start from no map at all."""
+        super().__init__()
+        self.maps = nn.Parameter(torch.zeros(n_classes, 1, *self.SHAPE))
+
+    def forward(self, class_labels: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The maps of tracers, (B,), on a grid of `shape`, (B, 1, X, Y, Z)."""
+        maps = self.PACE * self.maps[class_labels]
+        return F.interpolate(maps, size=shape, mode="trilinear", align_corners=True)
 
 
 class SmoothedSkip(nn.Module):
