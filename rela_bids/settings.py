@@ -21,9 +21,6 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 DEFAULT_MODEL = "phantom"
 
-# More threads than this do not make one process faster (fMRIPrep's bound).
-MAX_OMP_NTHREADS = 8
-
 
 def available_cpus() -> int:
     """Processors this process may use: what a scheduler grants, not what the machine has."""
@@ -69,10 +66,14 @@ class SynthesisSettings:
 
 @dataclass(frozen=True)
 class Resources:
-    """Bounds on processes, threads per process, and memory in GB (None: no bound)."""
+    """Bounds on processes, threads per process, and memory in GB (None: no bound).
+
+    The number of threads does not follow that of processes, since sums over more threads may come
+    out different in their last bits, and results must not depend on the machine's size.
+    """
 
     nprocs: int = field(default_factory=available_cpus)
-    omp_nthreads: int = field(default_factory=lambda: min(available_cpus(), MAX_OMP_NTHREADS))
+    omp_nthreads: int = 1
     mem_gb: float | None = None
 
 

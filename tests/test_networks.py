@@ -8,6 +8,7 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 
 from rela_bids.model.checkpoint import load_model, read_published
+from rela_bids.model.diffusion import Schedule
 from rela_bids.model.networks import build_denoiser, build_discriminator
 from rela_bids.model.presets import PRESETS
 
@@ -189,3 +190,28 @@ def test_the_fast_denoiser_can_be_made_smaller():
     config = replace(PRESETS["fast"].network, channels=(16, 16))
     x, timesteps, labels = inputs()
     assert build_denoiser(config, 3)(x, timesteps, labels).shape == (2, 1, *SHAPE)
+
+
+@pytest.mark.slow
+def test_the_fast_denoiser_learns_to_read_the_level_of_uptake_off_the_noisy_pet():
+    """MRI is the same for all here, so that nothing but the noisy PET can tell them apart."""
+    torch.manual_seed(0)
+    network = build_denoiser(PRESETS["fast"].network, 1)
+    schedule = Schedule(PRESETS["fast"].diffusion)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    brain = torch.zeros(1, 1, 16, 16, 16)
+    brain[..., 3:13, 3:13, 3:13] = 1
+    t, label, errors = torch.tensor([249]), torch.tensor([0]), []
+    for _ in range(200):
+        level = 0.5 * torch.randn(1, generator=generator)
+        pet = brain * level.clamp(-1, 1) - (1 - brain)
+        x_t = schedule.add_noise(pet, torch.randn(pet.shape, generator=generator), t)
+        output = network(torch.cat((x_t, brain, brain), dim=1), t, label)
+        loss = (output - pet).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        errors.append((output - pet)[brain > 0].mean().item())
+    assert np.std(errors[-50:]) < 0.2

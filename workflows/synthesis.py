@@ -62,7 +62,7 @@ def init_synthesis_wf(
         niu.IdentityInterface(fields=["mean", "std", "mean_in_template", "std_in_template"]),
         name="outputnode",
     )
-    threads = min(resources.omp_nthreads, resources.nprocs)
+    threads = resources.omp_nthreads
     sample_pet = pe.Node(
         SamplePET(
             model=str(plan.path),

@@ -12,7 +12,6 @@ from rela_bids.bids.filters import FILTERED_IMAGES, read_filters
 from rela_bids.exceptions import MissingInputError, UsageError
 from rela_bids.settings import (
     DEFAULT_MODEL,
-    MAX_OMP_NTHREADS,
     AnatomySettings,
     Device,
     Level,
@@ -195,8 +194,10 @@ def _add_running(group: Any) -> None:
     group.add_argument(
         "--omp-nthreads",
         type=_integer(1),
+        default=1,
         metavar="N",
-        help=f"threads of one process (default: --nprocs, at most {MAX_OMP_NTHREADS})",
+        help="threads of the step that samples PET (default: 1; with another number the last "
+        "bits of an image may differ)",
     )
     group.add_argument(
         "--mem",
@@ -228,7 +229,6 @@ def _add_running(group: Any) -> None:
 def _settings(arguments: argparse.Namespace) -> Settings:
     filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
     nprocs = arguments.nprocs or available_cpus()
-    threads = arguments.omp_nthreads or min(nprocs, MAX_OMP_NTHREADS)
     return Settings(
         bids_dir=arguments.bids_dir,
         output_dir=arguments.output_dir,
@@ -251,7 +251,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             device=arguments.device,
             random_seed=arguments.random_seed,
         ),
-        resources=Resources(nprocs, threads, arguments.mem),
+        resources=Resources(nprocs, arguments.omp_nthreads, arguments.mem),
         skip_bids_validation=arguments.skip_bids_validation,
         bids_database_dir=arguments.bids_database_dir,
         stop_on_first_crash=arguments.stop_on_first_crash,
