@@ -50,6 +50,7 @@ def main() -> None:
     print((folder / "model_card.md").read_text())
     if options.install:
         shutil.copyfile(folder / "model.safetensors", BUNDLED)
+        shutil.copyfile(folder / "model_card.md", BUNDLED.with_suffix(".md"))
         print(f"installed as {BUNDLED}")
 
 

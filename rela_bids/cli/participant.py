@@ -138,7 +138,7 @@ def report_outcome(
     for session in sessions:
         state = states.get(session.label)
         if state is None:
-            rows.append((session.label, "left out", "; ".join(session.left_out)))
+            rows.append((session.label, "left out", why_left_out(session)))
         elif state.finished:
             report = Derivatives(settings.output_dir).report(session.subject)
             rows.append((session.label, "done", str(report)))
@@ -166,7 +166,13 @@ def announce(sessions: Sequence[Session], ready: Sequence[Session], plan: Synthe
         )
     for session in sessions:
         if session.t1w is None:
-            say(f"{session.label}  left out: {'; '.join(session.left_out)}")
+            say(f"{session.label}  left out: {why_left_out(session)}")
+
+
+def why_left_out(session: Session) -> str:
+    """The reasons, for a line that names the session already."""
+    lines = (line.removeprefix(f"{session.label}: ") for line in session.left_out)
+    return "; ".join(line.removesuffix("; left out") for line in lines)
 
 
 def say(line: str) -> None:
