@@ -14,12 +14,15 @@ from scipy import ndimage
 
 from rela_bids.deformable import bet
 from rela_bids.exceptions import BadDataError, UsageError
-from rela_bids.registration import WORKING_VOXEL, brain_to_template, template_starts
+from rela_bids.registration import (
+    WORKING_VOXEL,
+    above_neck,
+    brain_to_template,
+    support,
+    template_starts,
+)
 from rela_bids.transforms import Matrix, isotropic, resample
 from rela_bids.volumes import Array
-
-# From the top of the head down, mm: heads longer than this end in a neck.
-HEAD_HEIGHT = 180.0
 
 # The surface is let out a little further than BET's own default would on a T1w.
 BET_THRESHOLD = 0.7
@@ -68,7 +71,7 @@ def extract_brain(t1w: nib.Nifti1Image, template: nib.Nifti1Image) -> BrainExtra
     small = isotropic(template, WORKING_VOXEL)
     matrix = brain_to_template(brain, small, template_starts(brain, small))
     distance = SURFACE_WEIGHT * _clipped(signed_distance(surface) * WORKING_VOXEL)
-    distance += (1 - SURFACE_WEIGHT) * _template_distance(small, head, matrix)
+    distance += (1 - SURFACE_WEIGHT) * _template_distance(template, head, matrix)
     fine = resample(nib.Nifti1Image(REACH - distance, head.affine), t1w, np.eye(4))
     inside = largest_part(np.asarray(fine.dataobj) > REACH)
     return BrainExtraction(_mask_image(ndimage.binary_fill_holes(inside), t1w), matrix)
@@ -88,48 +91,27 @@ def _template_distance(
     template: nib.Nifti1Image, head: nib.Nifti1Image, to_template: Matrix
 ) -> Array:
     """Signed distance to the edge of the aligned template's brain on the grid of `head`, mm."""
-    size = float(np.linalg.norm(template.affine[:3, 0]))
-    margin = round(2 * FURROW / size)
-    inside = np.pad(np.asarray(template.dataobj) > 0, margin)
-    near = ndimage.distance_transform_edt(~inside) * size <= FURROW
-    closed = ndimage.binary_fill_holes(ndimage.distance_transform_edt(near) * size > FURROW)
+    small = isotropic(support(template), WORKING_VOXEL)
+    margin = round(2 * FURROW / WORKING_VOXEL)
+    inside = np.pad(np.asarray(small.dataobj) > 0.5, margin)
+    steps = FURROW / WORKING_VOXEL
+    near = ndimage.distance_transform_edt(~inside) <= steps
+    closed = ndimage.binary_fill_holes(ndimage.distance_transform_edt(near) > steps)
     middle = (slice(margin, -margin),) * 3
-    distance = signed_distance(closed)[middle] * size
+    distance = signed_distance(closed)[middle] * WORKING_VOXEL
     # Beyond the template's field of view `resample` gives 0: count from there.
-    far = nib.Nifti1Image(distance - 50.0, template.affine)
+    far = nib.Nifti1Image(distance - 50.0, small.affine)
     moved = np.asarray(resample(far, head, np.linalg.inv(to_template)).dataobj) + 50.0
     return _clipped(moved * np.cbrt(np.linalg.det(to_template[:3, :3])))
 
 
 def _prior(template: nib.Nifti1Image, image: nib.Nifti1Image, to_template: Matrix) -> Array:
     """How much of each voxel of `image` is inside the template's brain, 0 to 1."""
-    inside = (np.asarray(template.dataobj) > 0).astype(np.float32)
-    mask = nib.Nifti1Image(inside, template.affine)
-    return np.asarray(resample(mask, image, np.linalg.inv(to_template)).dataobj)
+    return np.asarray(resample(support(template), image, np.linalg.inv(to_template)).dataobj)
 
 
 def _mask_image(mask: NDArray[np.bool_], like: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(mask.astype(np.uint8), like.affine)
-
-
-def above_neck(head: nib.Nifti1Image) -> tuple[slice, slice, slice]:
-    """The part of a head, cubic voxels, within 180 mm of its top."""
-    from rela_bids.registration import head_mask
-
-    codes = nib.aff2axcodes(head.affine)
-    axis = next(i for i, code in enumerate(codes) if code in "SI")
-    size = float(np.linalg.norm(head.affine[:3, axis]))
-    area = head_mask(head).sum(axis=tuple(i for i in range(3) if i != axis)) * size**2
-    # 20 square centimetres: more than noise, less than a vertex.
-    occupied = np.flatnonzero(area > 2000)
-    kept = [slice(None)] * 3
-    if occupied.size:
-        height = round(HEAD_HEIGHT / size)
-        top = occupied[-1] if codes[axis] == "S" else occupied[0]
-        kept[axis] = (
-            slice(max(top - height, 0), None) if codes[axis] == "S" else slice(0, top + height)
-        )
-    return kept[0], kept[1], kept[2]
 
 
 def stripped_mask(t1w: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -160,7 +142,7 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def deepbet_mask(t1w: Path, out_file: Path) -> None:
-    """Write deepbet's mask of a T1w file.
+    """Write deepbet's mask of a T1w file, uint8 on its grid; on the CPU, as the rest is.
 
     Raises
     ------
@@ -173,7 +155,10 @@ def deepbet_mask(t1w: Path, out_file: Path) -> None:
         raise UsageError(
             "--skull-strip deepbet needs deepbet: pip install 'rela_bids[deepbet]'"
         ) from error
-    run_bet([str(t1w)], mask_paths=[str(out_file)], no_gpu=True)
+    run_bet([str(t1w)], mask_paths=[str(out_file)], no_gpu=True, skip_broken=False)
+    given, reference = nib.load(out_file), nib.load(t1w)
+    mask = resample(given, reference, np.eye(4), order=0)
+    nib.save(_mask_image(np.asarray(mask.dataobj) > 0.5, reference), out_file)
 
 
 @dataclass(frozen=True)

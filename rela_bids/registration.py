@@ -23,7 +23,11 @@ from rela_bids.volumes import Array
 
 SEED = 20260123
 
+# From the top of the head down, mm: heads longer than this end in a neck.
+HEAD_HEIGHT = 180.0
+
 # Voxel sizes, mm, at which bias fields, masks and alignments are found.
+BIAS_VOXEL = 6.0
 COARSE_VOXEL = 4.0
 WORKING_VOXEL = 2.0
 
@@ -67,7 +71,7 @@ def bias_field(image: nib.Nifti1Image, mask: NDArray[np.bool_]) -> nib.Nifti1Ima
         scan,
         mask=inside,
         shrink_factor=1,
-        convergence={"iters": [20, 20, 20, 20], "tol": 1e-4},
+        convergence={"iters": [40, 40, 40, 40], "tol": 1e-5},
         spline_param=[1, 1, 1],
         return_bias_field=True,
     ).numpy()
@@ -87,10 +91,30 @@ def head_mask(image: nib.Nifti1Image) -> NDArray[np.bool_]:
     return ndimage.binary_fill_holes(closed)
 
 
+def above_neck(head: nib.Nifti1Image) -> tuple[slice, slice, slice]:
+    """The part of a head, cubic voxels, within 180 mm of its top."""
+    codes = nib.aff2axcodes(head.affine)
+    axis = next(i for i, code in enumerate(codes) if code in "SI")
+    size = float(np.linalg.norm(head.affine[:3, axis]))
+    area = head_mask(head).sum(axis=tuple(i for i in range(3) if i != axis)) * size**2
+    # 20 square centimetres: more than noise, less than a vertex.
+    occupied = np.flatnonzero(area > 2000)
+    kept = [slice(None)] * 3
+    if occupied.size:
+        height = round(HEAD_HEIGHT / size)
+        top = occupied[-1] if codes[axis] == "S" else occupied[0]
+        kept[axis] = (
+            slice(max(top - height, 0), None) if codes[axis] == "S" else slice(0, top + height)
+        )
+    return kept[0], kept[1], kept[2]
+
+
 def correct_bias(image: nib.Nifti1Image, mask: nib.Nifti1Image | None = None) -> nib.Nifti1Image:
-    """`image` divided by its bias field, which is found at 4 mm, in `mask` or in the whole head."""
-    coarse = isotropic(image, COARSE_VOXEL)
-    where = head_mask(coarse)
+    """`image` divided by its bias field, which is found at 6 mm, in `mask` or in the head."""
+    coarse = isotropic(image, BIAS_VOXEL)
+    where = np.zeros(coarse.shape, bool)
+    kept = above_neck(coarse)
+    where[kept] = head_mask(coarse)[kept]
     if mask is not None:
         where = np.asarray(resample(mask, coarse, np.eye(4)).dataobj) > 0.5
     field = resample(bias_field(coarse, where), image, np.eye(4)).get_fdata(dtype=np.float32)
@@ -288,11 +312,12 @@ def brain_to_template(
     coarse = isotropic(template, COARSE_VOXEL), isotropic(brain, COARSE_VOXEL)
     where = np.asarray(coarse[0].dataobj) > 0
     matrix = best_of(*coarse, [RIGID_COARSE, AFFINE_COARSE], starts, where)
-    near = _neighbourhood(_support(template), template, 4.0)
+    near = _neighbourhood(support(template), template, 3.0)
     return run_stages(template, brain, [AFFINE_FINE], matrix, fixed_mask=near).matrix
 
 
-def _support(image: nib.Nifti1Image) -> nib.Nifti1Image:
+def support(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Where a stripped image is not 0, as 0 and 1 on its own grid."""
     return nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.float32), image.affine)
 
 
@@ -316,5 +341,5 @@ def bend_to_template(
 ) -> Registered:
     """SyN at 2 mm from the affine on; both images stripped and bias-corrected."""
     small = isotropic(template, WORKING_VOXEL), isotropic(brain, WORKING_VOXEL)
-    near = _neighbourhood(_support(small[0]), small[0], 6.0)
+    near = _neighbourhood(support(small[0]), small[0], 6.0)
     return run_stages(*small, [SYN], affine, fixed_mask=near)

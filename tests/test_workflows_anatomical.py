@@ -1,0 +1,168 @@
+"""The anatomical graphs: their shape without ANTs, and one run on a small head."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from rela_bids import registration, templates, transforms
+from rela_bids.volumes import Grid
+from workflows.anatomical import init_anatomical_wf
+from workflows.model_inputs import init_model_inputs_wf
+
+GRID = Grid.about((0.0, -18.0, 5.0), (40, 48, 40), 4.0)
+
+
+def connected_outputs(workflow):
+    """The fields of the output node that something feeds."""
+    graph = workflow._graph
+    output = workflow.get_node("outputnode")
+    return {field for *_, link in graph.in_edges(output, data=True) for _, field in link["connect"]}
+
+
+def test_without_flair_nothing_of_flair_is_in_the_graph():
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, output_spaces=("T1w",))
+    assert not [name for name in workflow.list_node_names() if "flair" in name]
+    assert connected_outputs(workflow) == {
+        "t1w_preproc",
+        "brain_mask",
+        "t1w_to_template_affine",
+        "t1w_to_template_xfm",
+        "template_to_t1w_xfm",
+        "mask_qc",
+    }
+
+
+def test_with_flair_every_output_is_fed():
+    workflow = init_anatomical_wf(skull_strip="deepbet", has_flair=True, output_spaces=("T1w",))
+    assert connected_outputs(workflow) == set(workflow.outputs.outputnode.get())
+
+
+@pytest.mark.parametrize(
+    ("spaces", "bends"), [(("T1w",), False), (("T1w", "MNI152NLin2009cAsym"), True)]
+)
+def test_syn_is_taken_only_for_the_templates_space(spaces, bends):
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, output_spaces=spaces)
+    assert workflow.get_node("template_xfm").inputs.bend is bends
+
+
+def test_a_mask_reaches_the_output_only_through_its_judge():
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=True, output_spaces=("T1w",))
+    graph = workflow._graph
+    readers = graph.successors(workflow.get_node("brain_mask"))
+    assert {node.name for node in readers} == {"template_affine", "judge_mask"}
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A stripped T1w at 3 mm, turned a little, and its FLAIR, which lies elsewhere."""
+    folder = tmp_path_factory.mktemp("session")
+    affine = np.diag([-3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = (96, -132, -80)
+    grid = nib.Nifti1Image(np.zeros((65, 76, 66), np.float32), affine)
+    brain = transforms.resample(nib.load(templates.brain_t1w()), grid, np.eye(4))
+    data = np.asarray(brain.dataobj)
+    # A lesion in the left hemisphere, bright, that no template has.
+    x, y, z = nib.affines.apply_affine(affine, np.indices(data.shape).T).T
+    lesion = (x + 35) ** 2 + (y + 20) ** 2 + (z - 25) ** 2 < 9**2
+    t1w = np.where(lesion, 160, data).astype(np.float32)
+    flair = np.where(data > 8, np.where(lesion, 200, 130 - data), 0)
+    turn = registration.rotation(6, 0, -4)
+    turn[:3, 3] = (3, 4, -5)
+    away = registration.rotation(-5, 4, 3)
+    away[:3, 3] = (-6, 5, 4)
+    nib.save(nib.Nifti1Image(t1w, turn @ affine), folder / "t1w.nii.gz")
+    flair = nib.Nifti1Image(flair.astype(np.float32), away @ turn @ affine)
+    nib.save(flair, folder / "flair.nii.gz")
+    return folder, turn, away
+
+
+@pytest.fixture(scope="module")
+def results(session):
+    folder, *_ = session
+    anatomical = init_anatomical_wf(skull_strip="skip", has_flair=True, output_spaces=("T1w",))
+    anatomical.base_dir = folder
+    anatomical.inputs.inputnode.t1w = str(folder / "t1w.nii.gz")
+    anatomical.inputs.inputnode.flair = str(folder / "flair.nii.gz")
+    model_inputs = init_model_inputs_wf(grid=GRID, has_flair=True)
+    from nipype import Workflow
+
+    both = Workflow("both", base_dir=str(folder))
+    names = [("t1w_preproc", "t1w"), ("flair_preproc", "flair"), ("brain_mask", "brain_mask")]
+    both.connect(
+        anatomical,
+        "outputnode.t1w_to_template_affine",
+        model_inputs,
+        "inputnode.t1w_to_template_affine",
+    )
+    for there, here in names:
+        both.connect(anatomical, f"outputnode.{there}", model_inputs, f"inputnode.{here}")
+    nodes = {node.name: node.result.outputs for node in both.run().nodes()}
+    return nodes
+
+
+def lesion_at(data, affine):
+    """Centre of the brightest spot, RAS+ mm."""
+    bright = data > 0.85 * np.percentile(data, 99.95)
+    parts, _ = ndimage.label(bright)
+    largest = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+    return nib.affines.apply_affine(affine, np.argwhere(largest).mean(0))
+
+
+@pytest.mark.slow
+class TestRun:
+    def test_the_t1w_keeps_its_grid_and_the_mask_and_flair_take_it(self, session, results):
+        raw = nib.load(session[0] / "t1w.nii.gz")
+        for path in (
+            results["n4_t1w"].out_file,
+            results["judge_mask"].mask,
+            results["flair_to_t1w"].flair,
+        ):
+            image = nib.load(path)
+            assert image.shape == raw.shape
+            np.testing.assert_allclose(image.affine, raw.affine, atol=1e-5)
+        assert nib.load(results["judge_mask"].mask).get_data_dtype() == np.uint8
+
+    def test_the_affine_maps_the_template_to_the_t1w(self, session, results):
+        found = transforms.read_affine(results["template_affine"].affine)
+        points = np.array([[-50, -20, 20], [50, -20, 20], [0, 50, 0], [0, -80, -20], [0, -20, 70]])
+        apart = nib.affines.apply_affine(found, points) - nib.affines.apply_affine(
+            session[1], points
+        )
+        assert np.linalg.norm(apart, axis=1).max() < 2
+
+    def test_the_flair_lies_on_the_t1w(self, session, results):
+        found = transforms.read_affine(results["flair_to_t1w"].affine)
+        points = np.array([[-50, -20, 20], [50, -20, 20], [0, 50, 0], [0, -80, -20]])
+        apart = nib.affines.apply_affine(found, points) - nib.affines.apply_affine(
+            session[2], points
+        )
+        assert np.linalg.norm(apart, axis=1).max() < 1
+
+    def test_the_composites_are_inverses(self, results):
+        from nitransforms.manip import TransformChain
+
+        point = np.array([[-30.0, -20.0, 30.0]])
+        moved = point
+        for name in ("to_template", "from_template"):
+            path = getattr(results["template_xfm"], name)
+            moved = np.asarray(TransformChain.from_filename(str(path), fmt="itk").map(moved))
+        np.testing.assert_allclose(moved, point, atol=1e-3)
+
+    def test_the_judgement_is_written_down(self, results):
+        quality = json.loads(Path(results["judge_mask"].quality).read_text())
+        assert quality["verdict"] == "ok"
+        assert 1500 < quality["volume_ml"] < 2200
+
+    def test_a_lesion_on_the_left_is_on_the_left_of_the_model_grid(self, results):
+        outputs = results["model_inputs"]
+        mask = np.asarray(nib.load(outputs.mask).dataobj) > 0
+        for path in (outputs.t1w, outputs.flair):
+            image = nib.load(path)
+            data = np.asarray(image.dataobj)
+            assert image.shape == GRID.shape
+            assert not data[~mask].any()
+            np.testing.assert_allclose(lesion_at(data, image.affine), (-35, -20, 25), atol=3)
