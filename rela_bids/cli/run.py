@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from rela_bids.exceptions import CannotWriteError, ExitCode, RelaBidsError
+from rela_bids.exceptions import CannotWriteError, ExitCode, RelaBidsError, UsageError
 from rela_bids.settings import Settings
 
 
@@ -39,6 +39,8 @@ def run(settings: Settings) -> int:
     from rela_bids.cli.environment import prepare_environment
     from rela_bids.cli.participant import participant_level, plan_only
 
+    if settings.level == "group":
+        raise UsageError("the group level is not part of this version: use participant")
     if settings.dry_run:
         return plan_only(settings)
     make_folders(settings.output_dir, settings.work_dir)
