@@ -109,14 +109,12 @@ def above_neck(head: nib.Nifti1Image) -> tuple[slice, slice, slice]:
     return kept[0], kept[1], kept[2]
 
 
-def correct_bias(image: nib.Nifti1Image, mask: nib.Nifti1Image | None = None) -> nib.Nifti1Image:
-    """`image` divided by its bias field, which is found at 6 mm, in `mask` or in the head."""
+def correct_bias(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """`image` divided by its bias field, which is found at 6 mm in the head without its neck."""
     coarse = isotropic(image, BIAS_VOXEL)
     where = np.zeros(coarse.shape, bool)
     kept = above_neck(coarse)
     where[kept] = head_mask(coarse)[kept]
-    if mask is not None:
-        where = np.asarray(resample(mask, coarse, np.eye(4)).dataobj) > 0.5
     field = resample(bias_field(coarse, where), image, np.eye(4)).get_fdata(dtype=np.float32)
     data = np.asarray(image.dataobj, dtype=np.float32) / np.where(field > 0.05, field, 1.0)
     return nib.Nifti1Image(data.astype(np.float32), image.affine, image.header)

@@ -68,7 +68,6 @@ def write_composite(path: Path | str, steps: list[Matrix | nib.Nifti1Image]) -> 
         in the order in which a point passes through them.
     """
     with h5py.File(path, "w", libver="earliest") as file:
-        # SyN runs in single precision; ITK reads every step in the precision of the first name.
         _write_step(file, 0, "CompositeTransform_double_3_3", None, None)
         # ITK's composite is a stack: a point passes through the last one first.
         for number, step in enumerate(reversed(steps), start=1):
