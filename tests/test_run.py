@@ -1,6 +1,7 @@
 """The command's exit codes: one line for people, no traceback."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,12 @@ def test_a_folder_in_the_way_of_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CannotWriteError, match="file"):
         make_folders(tmp_path / "file" / "out")
+
+
+def test_the_handling_of_sigterm_is_left_as_it_was(bids, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    run(capsys, bids, bids.parent / "out", "group")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_environment_is_left_as_it_was(bids, capsys, monkeypatch):

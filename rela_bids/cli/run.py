@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``rela_bids`` with the arguments of the command line; returns the exit code."""
     from rela_bids.cli.parser import parse
 
-    signal.signal(signal.SIGTERM, _stop)
+    former = signal.signal(signal.SIGTERM, _stop)
     settings = None
     try:
         settings = parse(sys.argv[1:] if argv is None else argv)
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception:
         return _report_bug(settings)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _stop(number: int, frame: object) -> None:
