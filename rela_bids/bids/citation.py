@@ -171,7 +171,8 @@ REFERENCES = {
 }
 
 _SKULL_STRIP: dict[SkullStrip, str] = {
-    "ants": "The brain was extracted by registration to a template with ANTs [@ants].",
+    "ants": "The brain was extracted by a deformable surface (after Smith 2002, "
+    "doi:10.1002/hbm.10062) and registration to a template with ANTs [@ants].",
     "deepbet": "The brain was extracted with deepbet [@deepbet].",
     "skip": "The images had been skull-stripped before.",
 }
