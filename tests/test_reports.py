@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 from scipy import ndimage
 
@@ -146,6 +147,44 @@ def test_the_left_of_the_person_is_on_the_left_of_the_picture():
         assert first[:, 10:26].mean() > first[:, 34:50].mean() + 200
 
 
+def test_sides_are_lettered_left_and_right():
+    mask = np.ones((40, 40, 40), np.float32)
+    ink = decoded(figures.mosaic(np.zeros_like(mask), mask))[..., 0] > 128
+    row = round(40 * figures.ENLARGED) + figures.GAP
+
+    def foot_heavy(letter: np.ndarray) -> bool:
+        heights = np.flatnonzero(letter.any(axis=1))
+        return letter[heights[0] : heights[-1] + 1].sum(axis=1).argmax() > len(heights) / 2
+
+    for plane in range(2):
+        letters = ink[plane * row : plane * row + 30]
+        assert foot_heavy(letters[:, :25]), "an L has its bar at the foot"
+        assert not foot_heavy(letters[:, 35:60]), "an R has none there"
+
+
+def test_colours_mean_the_same_suvr_whatever_the_image_holds():
+    mask = np.ones((40, 40, 40), np.float32)
+    low = np.full_like(mask, 1.0)
+    high = low.copy()
+    high[:, :, 30:] = 1.9
+    first, second = (
+        decoded(figures.pet_figure(pet, mask, mask, 2.0, "inferno"))[20:40, 20:40, :3]
+        for pet in (low, high)
+    )
+    assert abs(first - second).max() < 8
+
+
+def test_a_pet_picture_has_the_scale_of_its_colours_beside_it():
+    mask = np.ones((40, 40, 40), np.float32)
+    plain = decoded(figures.mosaic(mask, mask))
+    picture = decoded(figures.pet_figure(mask, mask, mask, 2.0, "inferno"))[..., :3]
+    bar = picture[:, plain.shape[1] + 20 : plain.shape[1] + 34].mean(axis=1)
+    for part, place in ((0.95, 0.05), (0.5, 0.5), (0.05, 0.95)):
+        y = round(60 + place * (len(bar) - 100))
+        expected = np.array(colormaps["inferno"](part)[:3]) * 255
+        assert abs(bar[y] - expected).max() < 25
+
+
 def test_front_and_top_are_up_in_pictures():
     mask = np.ones((40, 40, 40), np.float32)
     axial, coronal = (
@@ -267,6 +306,13 @@ def test_a_report_says_first_what_the_model_was_trained_on(tmp_path):
     real = page(tmp_path, summary(model=replace(MODEL, simulated=False, trained_on="ADNI")))
     assert "Trained on simulated PET" not in real
     assert "was trained on ADNI." in real
+
+
+def test_what_the_numbers_are_not_stands_where_they_do(tmp_path, drawn):
+    text = page(tmp_path, summary(results=drawn[0]))
+    before = text[text.rindex("<h3>", 0, text.index("Mean SUVR")) : text.index("Mean SUVR")]
+    for words in ("not measurements", "does not determine amyloid or tau", "Not for clinical use"):
+        assert words in before
 
 
 def test_a_report_is_readable_by_a_screen_reader(tmp_path, drawn):

@@ -28,7 +28,7 @@ ENLARGED = 1.5
 ROWS = ((2, 7, "LR"), (1, 7, "LR"), (0, 6, "PA"))
 GAP = 6
 PET_COLOURS, STD_COLOURS = "inferno", "viridis"
-PET_OPACITY = 0.75
+PET_OPACITY = 1.0
 OUTLINE, TISSUE = (255, 64, 64), (255, 210, 64)
 
 
