@@ -28,7 +28,6 @@ ENLARGED = 1.5
 ROWS = ((2, 7, "LR"), (1, 7, "LR"), (0, 6, "PA"))
 GAP = 6
 PET_COLOURS, STD_COLOURS = "inferno", "viridis"
-PET_OPACITY = 1.0
 OUTLINE, TISSUE = (255, 64, 64), (255, 210, 64)
 
 
@@ -187,9 +186,10 @@ def _cell(
     shades = np.repeat(_section(background, axis, index)[..., None] * 255, 3, axis=-1)
     if overlay is not None:
         values = _section(overlay.volume, axis, index) / overlay.upper
-        opacity = PET_OPACITY * (_section(overlay.inside, axis, index) > 0.5)[..., None]
+        inside = (_section(overlay.inside, axis, index) > 0.5)[..., None]
         coloured = colormaps[overlay.colours](values)[..., :3] * 255
-        shades = (1 - opacity) * shades + opacity * coloured
+        # Opaque: blended with the T1w, colours would leave the bar and show the T1w's gyri.
+        shades = np.where(inside, coloured, shades)
     for contour in contours:
         inside = _section(contour.volume, axis, index) > contour.level
         inner = ndimage.binary_erosion(inside, iterations=contour.width)
