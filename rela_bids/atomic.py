@@ -55,19 +55,27 @@ def write_atomically(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text atomically, unless `path` holds that text already."""
+def write_text(path: Path, text: str, *, describes: Path | None = None) -> Path:
+    """Write UTF-8 text atomically, unless `path` holds that text already.
+
+    The file that the former text was about, `describes`, is removed first, so that at no moment a
+    file stands beside another's description.
+    """
     with suppress(OSError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text:
             return path
+    if describes is not None:
+        with suppress(OSError):
+            describes.unlink()
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a JSON object atomically, indented, its keys in the order given."""
-    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, content: Mapping[str, Any], *, describes: Path | None = None) -> Path:
+    """Write a JSON object atomically, indented, its keys in the order given; see `write_text`."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return write_text(path, text, describes=describes)
 
 
 def copy(source: Path, path: Path) -> Path:

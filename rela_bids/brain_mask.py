@@ -14,27 +14,26 @@ from scipy import ndimage
 
 from rela_bids.deformable import bet
 from rela_bids.exceptions import BadDataError, UsageError
+from rela_bids.outlines import REACH, brain_outline, head_outline, signed_distance, within_reach
 from rela_bids.registration import (
+    COARSE_VOXEL,
     WORKING_VOXEL,
     above_neck,
     brain_to_template,
+    head_mask,
     support,
     template_starts,
 )
 from rela_bids.transforms import Matrix, isotropic, resample
-from rela_bids.volumes import Array
+from rela_bids.volumes import Array, load_volume
 
 # The surface is let out a little further than BET's own default would on a T1w.
 BET_THRESHOLD = 0.7
 
-# Furrows of the template's outline up to twice as wide, mm, belong to the brain: CSF up to the
-# inner skull counts.
-FURROW = 8.0
-
-# What the surface says of the edge against what the template says; beyond the reach, mm, either is
-# just inside or outside, so that a leak of the one does not outvote the other.
-SURFACE_WEIGHT = 0.4
-REACH = 10.0
+# What each outline says of the edge: of the surface and of the brain template; of these two and of
+# a template of a whole head.
+WEIGHTS = (0.4, 0.6)
+WEIGHTS_WITH_HEAD = (0.2, 0.4, 0.4)
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,22 @@ class BrainExtraction:
     to_template: Matrix
 
 
-def extract_brain(t1w: nib.Nifti1Image, template: nib.Nifti1Image) -> BrainExtraction:
-    """A surface grown to the brain's edge, the template aligned by it, and the mean of the two.
+def extract_brain(
+    t1w: nib.Nifti1Image,
+    template: nib.Nifti1Image,
+    marked_head: tuple[nib.Nifti1Image, nib.Nifti1Image] | None = None,
+) -> BrainExtraction:
+    """A surface grown to the brain's edge, templates aligned by it, and the mean of them.
 
     The surface (BET) follows this head but leaks where bright tissue touches the brain; the affine
-    template does not leak but knows only the average brain. Their errors have little in common.
+    template does not leak but knows only the average brain; a whole head, bent to this one, knows
+    skull and scalp, and errs where it is not like this one. Their errors have little in common.
 
     Parameters
     ----------
     t1w : whole head, bias-corrected, any grid.
     template : a stripped T1w, zero outside the brain.
+    marked_head : T1w of a whole head and the mask of its brain, if there is such a template.
     """
     head = isotropic(t1w, WORKING_VOXEL)
     data = np.asarray(head.dataobj, dtype=np.float32)
@@ -70,39 +75,15 @@ def extract_brain(t1w: nib.Nifti1Image, template: nib.Nifti1Image) -> BrainExtra
     brain = nib.Nifti1Image(data * surface, head.affine)
     small = isotropic(template, WORKING_VOXEL)
     matrix = brain_to_template(brain, small, template_starts(brain, small))
-    distance = SURFACE_WEIGHT * _clipped(signed_distance(surface) * WORKING_VOXEL)
-    distance += (1 - SURFACE_WEIGHT) * _template_distance(template, head, matrix)
+    edges = [within_reach(signed_distance(surface) * WORKING_VOXEL)]
+    edges.append(brain_outline(template, head, matrix))
+    if marked_head is not None:
+        edges.append(head_outline(marked_head, template, head, matrix))
+    weights = WEIGHTS if marked_head is None else WEIGHTS_WITH_HEAD
+    distance = sum(weight * edge for weight, edge in zip(weights, edges, strict=True))
     fine = resample(nib.Nifti1Image(REACH - distance, head.affine), t1w, np.eye(4))
     inside = largest_part(np.asarray(fine.dataobj) > REACH)
     return BrainExtraction(_mask_image(ndimage.binary_fill_holes(inside), t1w), matrix)
-
-
-def signed_distance(mask: NDArray[np.bool_]) -> Array:
-    """To the edge of `mask`, voxels, negative inside."""
-    outside = ndimage.distance_transform_edt(~mask) - 0.5
-    return np.where(mask, 0.5 - ndimage.distance_transform_edt(mask), outside).astype(np.float32)
-
-
-def _clipped(distance: Array) -> Array:
-    return np.clip(distance, -REACH, REACH)
-
-
-def _template_distance(
-    template: nib.Nifti1Image, head: nib.Nifti1Image, to_template: Matrix
-) -> Array:
-    """Signed distance to the edge of the aligned template's brain on the grid of `head`, mm."""
-    small = isotropic(support(template), WORKING_VOXEL)
-    margin = round(2 * FURROW / WORKING_VOXEL)
-    inside = np.pad(np.asarray(small.dataobj) > 0.5, margin)
-    steps = FURROW / WORKING_VOXEL
-    near = ndimage.distance_transform_edt(~inside) <= steps
-    closed = ndimage.binary_fill_holes(ndimage.distance_transform_edt(near) > steps)
-    middle = (slice(margin, -margin),) * 3
-    distance = signed_distance(closed)[middle] * WORKING_VOXEL
-    # Beyond the template's field of view `resample` gives 0: count from there.
-    far = nib.Nifti1Image(distance - 50.0, small.affine)
-    moved = np.asarray(resample(far, head, np.linalg.inv(to_template)).dataobj) + 50.0
-    return _clipped(moved * np.cbrt(np.linalg.det(to_template[:3, :3])))
 
 
 def _prior(template: nib.Nifti1Image, image: nib.Nifti1Image, to_template: Matrix) -> Array:
@@ -161,6 +142,43 @@ def deepbet_mask(t1w: Path, out_file: Path) -> None:
     nib.save(_mask_image(np.asarray(mask.dataobj) > 0.5, reference), out_file)
 
 
+def adopt_mask(mask: Path, t1w: nib.Nifti1Image) -> nib.Nifti1Image:
+    """A brain mask that another program made of this T1w, uint8, on the grid of `t1w`.
+
+    Voxels are matched through the headers, nearest neighbour: of an image on the same grid nothing
+    changes. What is above 0.5 is brain.
+
+    Raises
+    ------
+    BadDataError
+        If it is empty, is no size a brain can have, or does not lie in the head of `t1w`.
+    """
+    given = load_volume(mask)
+    marked = _mask_image(np.asarray(given.dataobj) > 0.5, given)
+    inside = np.asarray(resample(marked, t1w, np.eye(4), order=0).dataobj) > 0.5
+    there, here = _millilitres(marked), _millilitres(_mask_image(inside, t1w))
+    if not VOLUME_ML[0] <= there <= VOLUME_ML[-1]:
+        raise BadDataError(f"{mask} marks {there:.0f} ml, not a brain: leave it out")
+    if here < 0.9 * there or _share_in_head(inside, t1w) < 0.9:
+        raise BadDataError(
+            f"{mask} does not lie in the head of the T1w: give a mask in the space of this "
+            "session's T1w"
+        )
+    return _mask_image(inside, t1w)
+
+
+def _millilitres(mask: nib.Nifti1Image) -> float:
+    voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+    return float(np.count_nonzero(np.asarray(mask.dataobj)) * voxel_ml)
+
+
+def _share_in_head(inside: NDArray[np.bool_], t1w: nib.Nifti1Image) -> float:
+    """How much of a mask lies in what is not air."""
+    coarse = isotropic(t1w, COARSE_VOXEL)
+    marked = np.asarray(resample(_mask_image(inside, t1w), coarse, np.eye(4)).dataobj) > 0.5
+    return float(head_mask(coarse)[marked].mean())
+
+
 @dataclass(frozen=True)
 class MaskQuality:
     """What is measured of a brain mask, and what to think of it.
@@ -200,8 +218,7 @@ def mask_quality(
 ) -> MaskQuality:
     """Judge a mask by its size, by the aligned template and by what lies outside its edge."""
     inside = np.asarray(mask.dataobj) > 0
-    voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
-    volume = float(inside.sum() * voxel_ml)
+    volume = _millilitres(mask)
     prior = _prior(template, mask, to_template) > 0.5
     overlap = float(2 * (inside & prior).sum() / max(inside.sum() + prior.sum(), 1))
     bright = _bright_edge(t1w, mask)

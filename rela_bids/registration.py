@@ -283,14 +283,14 @@ def flair_to_t1w(
     coarse = isotropic(t1w, COARSE_VOXEL), isotropic(flair, COARSE_VOXEL)
     centres = [centre_of_mass(nib.Nifti1Image(head_mask(i).astype("u1"), i.affine)) for i in coarse]
     starts = [np.eye(4), *(turned_about(*centres, rotation(*turn)) for turn in TURNS)]
-    near = _neighbourhood(brain_mask, coarse[0], 12.0)
+    near = neighbourhood(brain_mask, coarse[0], 12.0)
     matrix = best_of(*coarse, [RIGID_COARSE], starts, np.asarray(near.dataobj) > 0)
     fine = isotropic(t1w, WORKING_VOXEL), isotropic(flair, WORKING_VOXEL)
-    near = _neighbourhood(brain_mask, fine[0], 6.0)
+    near = neighbourhood(brain_mask, fine[0], 6.0)
     return run_stages(*fine, [RIGID_FINE], matrix, fixed_mask=near).matrix
 
 
-def _neighbourhood(mask: nib.Nifti1Image, grid: nib.Nifti1Image, margin: float) -> nib.Nifti1Image:
+def neighbourhood(mask: nib.Nifti1Image, grid: nib.Nifti1Image, margin: float) -> nib.Nifti1Image:
     """`mask` widened by `margin` mm, on the grid of an image with cubic voxels."""
     inside = np.asarray(resample(mask, grid, np.eye(4)).dataobj) > 0.5
     distance = ndimage.distance_transform_edt(~inside)
@@ -310,7 +310,7 @@ def brain_to_template(
     coarse = isotropic(template, COARSE_VOXEL), isotropic(brain, COARSE_VOXEL)
     where = np.asarray(coarse[0].dataobj) > 0
     matrix = best_of(*coarse, [RIGID_COARSE, AFFINE_COARSE], starts, where)
-    near = _neighbourhood(support(template), template, 3.0)
+    near = neighbourhood(support(template), template, 3.0)
     return run_stages(template, brain, [AFFINE_FINE], matrix, fixed_mask=near).matrix
 
 
@@ -339,5 +339,5 @@ def bend_to_template(
 ) -> Registered:
     """SyN at 2 mm from the affine on; both images stripped and bias-corrected."""
     small = isotropic(template, WORKING_VOXEL), isotropic(brain, WORKING_VOXEL)
-    near = _neighbourhood(support(small[0]), small[0], 6.0)
+    near = neighbourhood(support(small[0]), small[0], 6.0)
     return run_stages(*small, [SYN], affine, fixed_mask=near)

@@ -18,6 +18,7 @@ Level = Literal["participant", "group"]
 SkullStrip = Literal["ants", "deepbet", "skip"]
 Space = Literal["T1w", "MNI152NLin2009cAsym"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Preset = Literal["fast", "paper"]
 
 DEFAULT_MODEL = "phantom"
 
@@ -47,9 +48,15 @@ class Selection:
 
 @dataclass(frozen=True)
 class AnatomySettings:
-    """How T1w and FLAIR are prepared, and the spaces that outputs are written in."""
+    """How T1w and FLAIR are prepared, and the spaces that outputs are written in.
+
+    Attributes
+    ----------
+    skull_strip_template : for ``"ants"``, see `rela_bids.head_templates.find_template`.
+    """
 
     skull_strip: SkullStrip = "ants"
+    skull_strip_template: str | None = None
     output_spaces: tuple[Space, ...] = ("T1w",)
 
 
@@ -62,6 +69,36 @@ class SynthesisSettings:
     sampling_steps: int | None = None
     device: Device = "auto"
     random_seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What ``group --train`` makes, and for how long. None leaves it to the preset.
+
+    Attributes
+    ----------
+    model_name : of the folder ``OUT/models/<model_name>``; None names it after the preset.
+    max_seconds : of training, without the preprocessing.
+    changes : of the preset and of the trainer, as in the ``--train-config`` file.
+    split : a table of people and their parts, or a column of participants.tsv.
+    devices, num_nodes : processes on each node, and nodes.
+    """
+
+    preset: Preset = "fast"
+    model_name: str | None = None
+    epochs: int | None = None
+    max_seconds: float | None = None
+    batch_size: int | None = None
+    changes: Mapping[str, object] = field(default_factory=dict)
+    split: str | None = None
+    resume: bool = False
+    devices: int = 1
+    num_nodes: int = 1
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model_name or self.preset
 
 
 @dataclass(frozen=True)
@@ -79,7 +116,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole run. The three folders are absolute."""
+    """A whole run. Folders are absolute.
+
+    Attributes
+    ----------
+    derivatives : datasets of other pipelines, whose brain masks and PET are used as they are.
+    tracer_files : TOML files of tracers, see `rela_bids.tracers.read_tracers`.
+    train : whether the group level trains a model.
+    """
 
     bids_dir: Path
     output_dir: Path
@@ -88,6 +132,10 @@ class Settings:
     selection: Selection = field(default_factory=Selection)
     anatomy: AnatomySettings = field(default_factory=AnatomySettings)
     synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+    train: bool = False
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    derivatives: tuple[Path, ...] = ()
+    tracer_files: tuple[Path, ...] = ()
     resources: Resources = field(default_factory=Resources)
     skip_bids_validation: bool = False
     bids_database_dir: Path | None = None
@@ -110,7 +158,7 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
     BadDataError
         If a name is unknown, one without a default is missing, or a value has the wrong type.
     """
-    return _build(Settings, values, "settings")
+    return build(Settings, values, "settings")
 
 
 def to_toml(settings: Settings) -> str:
@@ -145,8 +193,14 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _build(kind: type, values: Any, where: str) -> Any:
-    """An instance of the dataclass `kind`; `where` names the table in error messages."""
+def build(kind: type, values: Any, where: str) -> Any:
+    """An instance of the dataclass `kind`; `where` names the table in error messages.
+
+    Raises
+    ------
+    BadDataError
+        As `from_dict`.
+    """
     if not isinstance(values, Mapping):
         raise BadDataError(f"{where} must be a table of settings, not {values!r}: mend it")
     known = {item.name: item.type for item in fields(kind)}
@@ -165,7 +219,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
 def _typed(kind: Any, value: Any, where: str) -> Any:
     """`value`, as read from TOML, in the annotated type of its field."""
     if isinstance(kind, type) and is_dataclass(kind):
-        return _build(kind, value, where)
+        return build(kind, value, where)
     if isinstance(kind, UnionType):
         kind = next(option for option in get_args(kind) if option is not type(None))
     origin = get_origin(kind)

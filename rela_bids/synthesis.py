@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from rela_bids.exceptions import UsageError
 from rela_bids.model.description import describe_model
+from rela_bids.model.inference import Sampling, SyntheticPET, sample_session
 from rela_bids.templates import reference_region_on
 from rela_bids.tracers import Tracer
-from rela_bids.volumes import Array, scale_mri, unit_to_suvr
+from rela_bids.volumes import Array
 
 if TYPE_CHECKING:
     from rela_bids.model.checkpoint import Model
@@ -101,40 +102,6 @@ def resolve_device(device: str) -> str:
     return device
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a model is sampled.
-
-    Attributes
-    ----------
-    n_samples : K, of which mean and standard deviation are taken.
-    steps : passes of the denoiser for one sample.
-    seed : of the run; `names` are added to it, so that a session's noise is its own.
-    names : subject and session, whatever tells this session from all others.
-    device : a torch device.
-    threads : CPU threads of torch.
-    """
-
-    n_samples: int
-    steps: int
-    seed: int
-    names: tuple[str, ...]
-    device: str = "cpu"
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class SyntheticPET:
-    """Mean and standard deviation over samples, SUVR, (X, Y, Z) on the model grid.
-
-    The standard deviation of one sample is 0 everywhere.
-    """
-
-    tracer: Tracer
-    mean: Array
-    std: Array
-
-
 def synthesise(
     model: "Model",
     t1w: Array,
@@ -144,96 +111,5 @@ def synthesise(
     sampling: Sampling,
     on_pass: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[SyntheticPET]:
-    """Sample each tracer's PET, conditioned on MRI.
-
-    Parameters
-    ----------
-    t1w, flair, mask : (X, Y, Z) on the model grid; MRI in any intensity unit.
-    tracers : labels, each of which the model must know.
-    on_pass : called after each pass of the denoiser with passes done and passes in all.
-
-    Raises
-    ------
-    UsageError
-        If the model does not know a tracer.
-    """
-    import torch
-
-    from rela_bids.model.diffusion import Schedule
-    from rela_bids.model.sampling import noise_generator, sample_with_features
-
-    torch.set_num_threads(sampling.threads)
-    schedule = Schedule(model.config.diffusion)
-    mri = mri_channels(t1w, flair, mask, model.config.inputs, model.config.intensity)
-    passes = _Counter(len(tracers) * sampling.n_samples * sampling.steps, on_pass)
-    with torch.inference_mode():
-        features = model.network.encode(torch.from_numpy(mri)[None].to(sampling.device))
-        for label in tracers:
-            samples = (
-                sample_with_features(
-                    model.network,
-                    features,
-                    mask.shape,
-                    model.tracer_index(label),
-                    schedule,
-                    sampling.steps,
-                    noise_generator(sampling.seed, *sampling.names, label, number),
-                    passes,
-                )
-                for number in range(sampling.n_samples)
-            )
-            tracer = model.tracers[label]
-            suvr = (
-                _to_suvr(unit[0, 0].cpu().numpy(), tracer, mask, model.config) for unit in samples
-            )
-            yield SyntheticPET(tracer, *mean_and_std(suvr))
-
-
-def mri_channels(
-    t1w: Array,
-    flair: Array | None,
-    mask: NDArray[np.bool_],
-    inputs: Sequence[str],
-    intensity: str,
-) -> Array:
-    """T1w and FLAIR as the network takes them, (2, X, Y, Z); one that is missing is 0."""
-    given = {"t1w": t1w, "flair": flair}
-    channels = np.zeros((2, *mask.shape), np.float32)
-    for channel, (kind, data) in zip(channels, given.items(), strict=True):
-        if data is not None and kind in inputs:
-            channel[:] = scale_mri(data, mask, intensity)
-    return channels
-
-
-def mean_and_std(volumes: Iterator[Array]) -> tuple[Array, Array]:
-    """Mean and population standard deviation, one volume in memory at a time (Welford 1962)."""
-    mean, squares, count = np.float32(0), np.float32(0), 0
-    for count, volume in enumerate(volumes, start=1):
-        difference = volume - mean
-        mean = mean + difference / np.float32(count)
-        squares = squares + difference * (volume - mean)
-    return np.asarray(mean), np.sqrt(squares / np.float32(max(count, 1)))
-
-
-def _to_suvr(unit: Array, tracer: Tracer, mask: NDArray[np.bool_], config: object) -> Array:
-    """The network's output in SUVR, 0 outside the brain.
-
-    A model that scales each image by its own range has lost SUVR; what is left of it, the ratio to
-    the reference region, is measured in the output itself.
-    """
-    suvr = np.where(mask, unit_to_suvr(unit, tracer.suvr_scale), np.float32(0))
-    if config.intensity == "minmax":
-        region = reference_region_on(tracer.reference_region, config.grid) & mask
-        suvr = suvr / max(float(suvr[region].mean()), 1e-3) if region.any() else suvr
-    return suvr
-
-
-class _Counter:
-    """Counts passes of the denoiser over all tracers and samples."""
-
-    def __init__(self, total: int, tell: Callable[[int, int], None]) -> None:
-        self.done, self.total, self.tell = 0, total, tell
-
-    def __call__(self, step: int, clean: object) -> None:
-        self.done += 1
-        self.tell(self.done, self.total)
+    """`rela_bids.model.inference.sample_session` with the reference regions of the atlas."""
+    return sample_session(model, t1w, flair, mask, tracers, sampling, reference_region_on, on_pass)

@@ -1,4 +1,6 @@
-"""What is known of each tracer. A tracer is added here, or at run time by a TOML file.
+"""What is known of each tracer.
+
+A tracer is added here, or at run time by a TOML file, see `rela_bids.tracer_config`.
 
 Frame windows are common practice, in minutes after injection, and can be overridden.
 """

@@ -37,6 +37,10 @@ def read_affine(path: Path | str) -> Matrix:
     parameters = next(iter(content.values()), np.zeros(0)).ravel()
     if len(content) != 1 or parameters.size != 12 or centre.size != 3:
         raise BadDataError(f"{path} is not one linear transform in 3-D: write it with ANTs")
+    return _from_itk(parameters, centre)
+
+
+def _from_itk(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> Matrix:
     matrix = np.eye(4)
     matrix[:3, :3] = parameters[:9].reshape(3, 3)
     # ITK: y = M (x - centre) + centre + translation
@@ -78,6 +82,28 @@ def write_composite(path: Path | str, steps: list[Matrix | nib.Nifti1Image]) -> 
                 fixed, parameters = np.zeros(3), _itk_parameters(step)
                 name = "AffineTransform_double_3_3"
             _write_step(file, number, name, fixed, parameters)
+
+
+def affine_of_composite(path: Path | str) -> Matrix:
+    """The matrix of the one affine in an ITK composite (``.h5``), RAS+ mm.
+
+    Raises
+    ------
+    BadDataError
+        If the file cannot be read or holds none or several.
+    """
+    try:
+        with h5py.File(path) as file:
+            found = [
+                np.concatenate([step["TransformParameters"][:], step["TransformFixedParameters"]])
+                for step in file["TransformGroup"].values()
+                if step["TransformType"][0].startswith(b"AffineTransform")
+            ]
+    except (OSError, KeyError) as error:
+        raise BadDataError(f"{path} is not an ITK composite ({error}): remove it") from error
+    if len(found) != 1:
+        raise BadDataError(f"{path} holds {len(found)} affines, not one: remove it")
+    return _from_itk(found[0][:12], found[0][12:])
 
 
 def _write_step(

@@ -50,6 +50,21 @@ class Grid:
         origin = tuple(c - voxel_size * (n - 1) / 2 for c, n in zip(centre, shape, strict=True))
         return cls(shape, voxel_size, origin)  # type: ignore[arg-type]
 
+    def with_voxel_size(self, voxel_size: float, *, multiple_of: int = 1) -> "Grid":
+        """The grid of other voxels whose field of view has the same centre and is no smaller.
+
+        >>> Grid.about((0, -18, 5), (80, 96, 80), 2.0).with_voxel_size(4.0, multiple_of=8).shape
+        (40, 48, 40)
+        """
+        counts = [
+            multiple_of * -int(-n * self.voxel_size // (voxel_size * multiple_of))
+            for n in self.shape
+        ]
+        centre = tuple(
+            o + self.voxel_size * (n - 1) / 2 for o, n in zip(self.origin, self.shape, strict=True)
+        )
+        return Grid.about(centre, tuple(counts), voxel_size)  # type: ignore[arg-type]
+
     def image(self, data: NDArray[np.generic]) -> nib.Nifti1Image:
         """`data`, (X, Y, Z), as an image on this grid."""
         return nib.Nifti1Image(data, self.affine)
@@ -57,6 +72,11 @@ class Grid:
 
 # The middle of the ICBM 2009c brain's bounding box, RAS+ mm.
 TEMPLATE_BRAIN_CENTRE = (0.0, -18.0, 5.0)
+
+
+def read_array(path: Path | str) -> Array:
+    """The voxels of an image that rela_bids itself has written."""
+    return np.asarray(nib.load(path).dataobj, dtype=np.float32)
 
 
 def suvr_to_unit(suvr: Array, scale: float) -> Array:
@@ -125,11 +145,11 @@ def load_volume(path: Path | str) -> nib.Nifti1Image:
     if data.dtype.kind not in "iufb":
         raise BadDataError(f"{path} holds {data.dtype}, not one number a voxel: convert it again")
     data = _three_dimensional(data, path)
-    affine, code = _valid_affine(image.header, path)
+    affine, code = valid_affine(image.header, path)
     volume = _finite_and_positive(data.astype(np.float32))
     if volume.max() == volume.min():
         raise BadDataError(f"{path} is constant: is it the right file?")
-    volume, affine = _without_shear(volume, affine)
+    volume, affine = without_shear(volume, affine)
     clean = nib.Nifti1Image(volume, affine)
     clean.set_sform(affine, code)
     clean.set_qform(affine, code)
@@ -146,7 +166,7 @@ def _three_dimensional(data: NDArray[np.generic], path: Path | str) -> NDArray[n
     return data
 
 
-def _valid_affine(header: nib.Nifti1Header, path: Path | str) -> tuple[NDArray[np.float64], int]:
+def valid_affine(header: nib.Nifti1Header, path: Path | str) -> tuple[NDArray[np.float64], int]:
     """The sform if it is usable, else the qform, with its code."""
     for read in (header.get_sform, header.get_qform):
         try:
@@ -173,7 +193,7 @@ def _finite_and_positive(data: Array) -> Array:
     return np.maximum(data - np.float32(offset), 0)
 
 
-def _without_shear(data: Array, affine: NDArray[np.float64]) -> tuple[Array, NDArray[np.float64]]:
+def without_shear(data: Array, affine: NDArray[np.float64]) -> tuple[Array, NDArray[np.float64]]:
     """Axes at right angles: rounded where that moves nothing to speak of, else resampled."""
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     u, _, vt = np.linalg.svd(affine[:3, :3] / sizes)

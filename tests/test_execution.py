@@ -122,7 +122,12 @@ def test_no_worker_is_left_behind(tmp_path):
 def test_workers_end_with_the_run_however_it_ends(tmp_path, number):
     script = tmp_path / "long.py"
     script.write_text(LONG_RUN.format(folder=str(tmp_path)))
-    run = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        [sys.executable, script],
+        stderr=subprocess.DEVNULL,
+        # What a shell starts in the background ignores Ctrl-C, and so would what that starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     worker = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     run.send_signal(number)
     run.wait(30)

@@ -10,7 +10,7 @@ import pytest
 from rela_bids import __version__
 from rela_bids.cli.parser import parse
 from rela_bids.exceptions import BadDataError, ExitCode, MissingInputError, UsageError
-from rela_bids.settings import Resources, Settings, available_cpus
+from rela_bids.settings import Resources, Settings, TrainingSettings, available_cpus
 from rela_bids.templates import TEMPLATE_SPACE
 
 
@@ -70,6 +70,51 @@ def test_every_option_reaches_its_setting(bids):
     assert settings.dry_run
     assert settings.skip_bids_validation
     assert settings.verbose == 2
+
+
+def test_every_option_of_training_reaches_its_setting(bids):
+    config = bids.parent / "train.toml"
+    config.write_text("[loss]\nadversarial = 'none'")
+    settings = parse(
+        [
+            *(str(bids), str(bids.parent / "out"), "group", "--train", "--preset", "paper"),
+            *("--model-name", "mine", "--epochs", "3", "--max-time", "01:30:05"),
+            *("--batch-size", "2", "--train-config", str(config), "--split", "part", "--resume"),
+            *("--devices", "2", "--num-nodes", "3", "-d", "a", "b", "--tracer-config", "t.toml"),
+        ]
+    )
+    assert settings.train
+    assert settings.training == TrainingSettings(
+        preset="paper",
+        model_name="mine",
+        epochs=3,
+        max_seconds=5405.0,
+        batch_size=2,
+        changes={"loss": {"adversarial": "none"}},
+        split="part",
+        resume=True,
+        devices=2,
+        num_nodes=3,
+    )
+    assert settings.derivatives == (bids.parent / "a", bids.parent / "b")
+    assert [path.name for path in settings.tracer_files] == ["t.toml"]
+
+
+@pytest.mark.parametrize(
+    ("level", "options", "named"),
+    [
+        ("participant", ["--train"], "--train"),
+        ("participant", ["--epochs", "3"], "--epochs"),
+        ("group", ["--split", "x"], "--split"),
+        ("group", ["--train", "--n-samples", "3"], "--n-samples"),
+        ("group", ["--train", "--model-name", "../x"], "--model-name"),
+        ("group", ["--train", "--max-time", "90"], "--max-time"),
+        ("group", ["--train", "--max-time", "00:00:00"], "--max-time"),
+    ],
+)
+def test_options_that_would_do_nothing_or_harm_are_refused(bids, level, options, named):
+    with pytest.raises(UsageError, match=named):
+        parse([str(bids), str(bids.parent / "out"), level, *options])
 
 
 def test_the_number_of_threads_does_not_follow_that_of_processes(bids):

@@ -22,8 +22,9 @@ from rela_bids.exceptions import BadDataError
 from rela_bids.interfaces.reporting import SaveFigures
 from rela_bids.model.presets import PRESETS
 from rela_bids.reports import figures, viewer
+from rela_bids.reports.page import markdown
 from rela_bids.reports.session import SessionImages, draw_session
-from rela_bids.reports.subject import markdown, render_report
+from rela_bids.reports.subject import render_report
 from rela_bids.reports.summary import (
     DONE,
     FAILED,

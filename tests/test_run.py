@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rela_bids.cli.run import main, make_folders
+from rela_bids.cli.environment import make_folder
+from rela_bids.cli.run import main
 from rela_bids.exceptions import CannotWriteError
 
 
@@ -66,7 +67,7 @@ def test_the_group_level_says_that_it_is_not_there(bids, capsys):
 def test_a_folder_in_the_way_of_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CannotWriteError, match="file"):
-        make_folders(tmp_path / "file" / "out")
+        make_folder(tmp_path / "file" / "out")
 
 
 def test_the_handling_of_sigterm_is_left_as_it_was(bids, capsys):

@@ -9,17 +9,12 @@ import torch
 
 from rela_bids.exceptions import UsageError
 from rela_bids.model.checkpoint import load_model, save_model
+from rela_bids.model.inference import Sampling, mean_and_std, mri_channels, to_suvr
 from rela_bids.model.networks import build_denoiser
 from rela_bids.model.presets import PRESETS
 from rela_bids.settings import SynthesisSettings
-from rela_bids.synthesis import (
-    Sampling,
-    mean_and_std,
-    mri_channels,
-    plan_synthesis,
-    resolve_device,
-    synthesise,
-)
+from rela_bids.synthesis import plan_synthesis, resolve_device, synthesise
+from rela_bids.templates import reference_region_on
 from rela_bids.tracers import TRACERS
 from rela_bids.volumes import TEMPLATE_BRAIN_CENTRE, Grid
 
@@ -138,15 +133,27 @@ def test_a_device_that_is_not_there_is_named():
         resolve_device("cuda")
 
 
-def test_per_image_scaling_is_brought_back_to_suvr_by_the_reference_region(brain):
-    from rela_bids.synthesis import _to_suvr
-    from rela_bids.templates import reference_region_on
-
+def test_per_image_scaling_is_brought_back_to_suvr_by_the_reference_region():
     grid = PRESETS["fast"].grid
-    config = replace(PRESETS["paper"], grid=grid)
     tracer = TRACERS["18FAV45"]
     region = reference_region_on(tracer.reference_region, grid)
     unit = np.where(region, np.float32(-0.5), np.float32(0.5))
-    suvr = _to_suvr(unit, tracer, np.ones(grid.shape, bool), config)
+    everywhere = np.ones(grid.shape, bool)
+    suvr = to_suvr(unit, tracer.suvr_scale, everywhere, region)
     assert suvr[region].mean() == pytest.approx(1)
     assert suvr[~region].mean() == pytest.approx(3)
+    kept = to_suvr(unit, tracer.suvr_scale, everywhere, None)
+    assert kept[region].mean() == pytest.approx(0.25 * tracer.suvr_scale)
+
+
+@pytest.mark.parametrize(("intensity", "relative"), [("minmax", True), ("suvr", False)])
+def test_only_models_of_per_image_scaling_are_brought_to_the_reference_region(
+    tmp_path, brain, intensity, relative
+):
+    config = replace(PRESETS["fast"], grid=GRID, intensity=intensity)
+    config = replace(config, network=replace(config.network, channels=(8, 8)))
+    save_model(tmp_path / "model.safetensors", build_denoiser(config.network, 2), config, TWO, {})
+    pet = run(tmp_path, brain, tracers=("18FAV45",))[0]
+    region = reference_region_on(pet.tracer.reference_region, GRID) & brain[2]
+    assert region.any()
+    assert (float(pet.mean[region].mean()) == pytest.approx(1.0, abs=1e-4)) == relative

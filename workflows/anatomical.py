@@ -5,7 +5,9 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node
 
 from rela_bids import templates
+from rela_bids.head_templates import HeadTemplate
 from rela_bids.interfaces.anatomical import (
+    AdoptMask,
     BrainToTemplate,
     Composites,
     CorrectBias,
@@ -21,6 +23,8 @@ def init_anatomical_wf(
     skull_strip: str,
     has_flair: bool,
     output_spaces: tuple[str, ...],
+    head_template: HeadTemplate | None = None,
+    given_mask: bool = False,
     name: str = "anatomical_wf",
 ) -> Workflow:
     """N4, brain mask, FLAIR to T1w (rigid), T1w to template (affine; SyN where it is needed).
@@ -30,10 +34,13 @@ def init_anatomical_wf(
     skull_strip : ``"ants"``, ``"deepbet"`` or ``"skip"``.
     has_flair : whether the session has a FLAIR; without one its outputs stay undefined.
     output_spaces : SyN is taken if the template's space is among them.
+    head_template : helps ``"ants"`` if it shows a whole head; None for the packaged brain alone.
+    given_mask : whether the brain mask comes from elsewhere; `skull_strip` is then not looked at.
 
     Inputs
     ------
     t1w, flair : files as they are in the dataset.
+    given_mask : of the brain, in the space of the T1w, any grid.
 
     Outputs
     -------
@@ -46,7 +53,7 @@ def init_anatomical_wf(
     mask_qc : JSON of `rela_bids.brain_mask.MaskQuality`.
     """
     template = str(templates.brain_t1w())
-    inputnode = Node(IdentityInterface(["t1w", "flair"]), "inputnode")
+    inputnode = Node(IdentityInterface(["t1w", "flair", "given_mask"]), "inputnode")
     outputnode = Node(
         IdentityInterface(
             [
@@ -64,7 +71,7 @@ def init_anatomical_wf(
     )
     load_t1w = Node(LoadVolume(), "load_t1w", mem_gb=1)
     n4_t1w = Node(CorrectBias(out_name="t1w_preproc.nii.gz"), "n4_t1w", mem_gb=2)
-    brain_mask = Node(ExtractBrain(template=template, method=skull_strip), "brain_mask", mem_gb=2)
+    brain_mask = _brain_mask_node(skull_strip, head_template, given_mask)
     template_affine = Node(BrainToTemplate(template=template), "template_affine", mem_gb=2)
     judge_mask = Node(JudgeMask(template=template), "judge_mask", mem_gb=1)
     bend = templates.TEMPLATE_SPACE in output_spaces
@@ -98,9 +105,23 @@ def init_anatomical_wf(
             ),
         ]
     )
+    if given_mask:
+        workflow.connect(inputnode, "given_mask", brain_mask, "given_mask")
     if has_flair:
         _connect_flair(workflow, inputnode, n4_t1w, judge_mask, outputnode)
     return workflow
+
+
+def _brain_mask_node(
+    skull_strip: str, head_template: HeadTemplate | None, given_mask: bool
+) -> Node:
+    if given_mask:
+        return Node(AdoptMask(), "brain_mask", mem_gb=1)
+    extract = ExtractBrain(template=str(templates.brain_t1w()), method=skull_strip)
+    if head_template is not None and head_template.whole_head:
+        extract.inputs.head_t1w = str(head_template.t1w)
+        extract.inputs.head_mask = str(head_template.mask)
+    return Node(extract, "brain_mask", mem_gb=2)
 
 
 def _connect_flair(

@@ -1,6 +1,6 @@
 """The graph of a whole run: one workflow for each session, independent of each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nipype import config
@@ -9,28 +9,29 @@ from nipype.pipeline import engine as pe
 from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.query import Session
 from rela_bids.settings import Settings
-from rela_bids.synthesis import SynthesisPlan
-from workflows.subject import init_session_wf
 
 NAME = "rela_bids_wf"
 
 
 def init_base_wf(
-    *, sessions: Sequence[Session], settings: Settings, plan: SynthesisPlan, run: str
+    *,
+    sessions: Sequence[Session],
+    settings: Settings,
+    run: str,
+    init_wf: Callable[..., pe.Workflow],
 ) -> pe.Workflow:
-    """The participant level.
+    """One graph for each session.
 
     Parameters
     ----------
     sessions : those to process, each with a T1w.
     run : name of this run; crash reports go to ``OUT/sub-X/log/<run>``.
+    init_wf : makes the graph of one session; takes ``session`` and ``name``.
     """
     workflow = pe.Workflow(name=NAME, base_dir=str(settings.work_dir))
     derivatives = Derivatives(settings.output_dir)
     for session in sessions:
-        session_wf = init_session_wf(
-            session=session, settings=settings, plan=plan, name=workflow_name(session)
-        )
+        session_wf = init_wf(session=session, name=workflow_name(session))
         crash_folder = derivatives.crash_folder(session.subject, run)
         _configure(session_wf, {"crashdump_dir": str(crash_folder)})
         workflow.add_nodes([session_wf])

@@ -4,6 +4,7 @@ To add an output, name it in `rela_bids.bids.derivatives` and list it here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nipype.interfaces import utility as niu
@@ -11,6 +12,7 @@ from nipype.pipeline import engine as pe
 
 from rela_bids.bids import derivatives as names
 from rela_bids.bids import sidecars
+from rela_bids.bids.finished import MADE_WITH, made_with, sources
 from rela_bids.bids.query import Session
 from rela_bids.interfaces.outputs import SaveDerivatives
 from rela_bids.settings import Settings
@@ -27,9 +29,17 @@ class _File(NamedTuple):
 
 
 def init_anatomical_outputs_wf(
-    *, session: Session, settings: Settings, name: str = "anatomical_outputs_wf"
+    *,
+    session: Session,
+    settings: Settings,
+    brain_mask: Path | None = None,
+    name: str = "anatomical_outputs_wf",
 ) -> pe.Workflow:
     """Save preprocessed MRI, brain mask and transforms.
+
+    Parameters
+    ----------
+    brain_mask : the mask of another pipeline that was used.
 
     Inputs
     ------
@@ -45,8 +55,10 @@ def init_anatomical_outputs_wf(
     workflow = pe.Workflow(name=name)
     fields = [file.field for file in files]
     _add_ends(workflow, fields)
+    made_from = {kind: str(path) for kind, path in sources(session, brain_mask).items()}
     for file in files:
-        _save(workflow, file.field, [file])
+        save = _save(workflow, file.field, [file])
+        save.inputs.hashed = made_from
     return workflow
 
 
@@ -88,8 +100,8 @@ def _add_ends(workflow: pe.Workflow, fields: Sequence[str]) -> None:
     )
 
 
-def _save(workflow: pe.Workflow, field: str, files: Sequence[_File]) -> None:
-    """Save what comes in at `field`, a file or a list of them."""
+def _save(workflow: pe.Workflow, field: str, files: Sequence[_File]) -> pe.Node:
+    """Add the node that saves what comes in at `field`, a file or a list of them."""
     save = pe.Node(
         SaveDerivatives(
             paths=[file.path for file in files], sidecars=[dict(file.sidecar) for file in files]
@@ -103,9 +115,16 @@ def _save(workflow: pe.Workflow, field: str, files: Sequence[_File]) -> None:
             (save, outputnode, [("out_files", field)]),
         ]
     )
+    return save
 
 
 def _anatomical_files(session: Session, settings: Settings) -> Iterator[_File]:
+    with_what = {MADE_WITH: made_with(settings.anatomy)}
+    for field, path, sidecar in _anatomical_images(session, settings):
+        yield _File(field, path, {**sidecar, **with_what})
+
+
+def _anatomical_images(session: Session, settings: Settings) -> Iterator[_File]:
     derivatives = names.Derivatives(settings.output_dir)
     t1w = derivatives.path(session, names.T1W)
     t1w_raw = [names.raw_uri(session.t1w, settings.bids_dir)]

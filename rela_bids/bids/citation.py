@@ -223,12 +223,8 @@ def describe_methods(settings: Settings, tracers: Sequence[str], *, simulated: b
     spaces = " and in ".join(_SPACES[space] for space in settings.anatomy.output_spaces)
     paragraphs = [
         f"PET was synthesised with rela_bids {__version__} from T1-weighted and, where there was "
-        "one, T2-FLAIR MRI in a BIDS dataset [@bids; @pybids]. rela_bids is built on Nipype "
-        f"{_version('nipype')} [@nipype] and NiBabel [@nibabel].",
-        "Intensity non-uniformity was corrected with N4 [@n4], as all registrations were done "
-        f"with antspyx {_version('antspyx')}, a distribution of ANTs [@ants]. "
-        f"{_SKULL_STRIP[settings.anatomy.skull_strip]} FLAIR was registered to T1w rigidly, T1w to "
-        "the ICBM 152 nonlinear asymmetric template, version 2009c [@icbm2009c], by an affine.",
+        f"one, T2-FLAIR MRI in a BIDS dataset [@bids; @pybids]. {_built_on()}",
+        _anatomy(settings),
         f"PET ({', '.join(tracers)}) was predicted on the affinely aligned images by a "
         "relativistic adversarial diffusion model, RelA-Diffusion [@rela_diffusion], built on "
         f"MONAI {_version('monai')} [@monai] and PyTorch {_version('torch')}; the model was "
@@ -242,6 +238,41 @@ def describe_methods(settings: Settings, tracers: Sequence[str], *, simulated: b
             "and say nothing about a person."
         )
     return Methods("\n\n".join(paragraphs))
+
+
+def describe_training(settings: Settings, tracers: Sequence[str]) -> Methods:
+    """What ``group --train`` does under `settings`; `tracers` are those that are learned."""
+    return Methods(
+        "\n\n".join(
+            [
+                f"A model was trained with rela_bids {__version__} on T1-weighted MRI, T2-FLAIR "
+                f"where there was one, and PET ({', '.join(tracers)}) of a BIDS dataset [@bids; "
+                f"@pybids]. {_built_on()}",
+                _anatomy(settings),
+                "Frames of the PET within the tracer's window were registered to each other, "
+                "averaged by their duration and registered to the T1w rigidly; SUVR is the ratio "
+                "to the mean in the tracer's reference region.",
+                "The model is a relativistic adversarial diffusion model, RelA-Diffusion "
+                f"[@rela_diffusion], built on MONAI {_version('monai')} [@monai] and PyTorch "
+                f"{_version('torch')}, of the preset `{settings.training.preset}`, the seed "
+                f"{settings.synthesis.random_seed}. People were held out as "
+                f"`models/{settings.training.name}/splits.tsv` says.",
+            ]
+        )
+    )
+
+
+def _built_on() -> str:
+    return f"rela_bids is built on Nipype {_version('nipype')} [@nipype] and NiBabel [@nibabel]."
+
+
+def _anatomy(settings: Settings) -> str:
+    return (
+        "Intensity non-uniformity was corrected with N4 [@n4], as all registrations were done "
+        f"with antspyx {_version('antspyx')}, a distribution of ANTs [@ants]. "
+        f"{_SKULL_STRIP[settings.anatomy.skull_strip]} FLAIR was registered to T1w rigidly, T1w to "
+        "the ICBM 152 nonlinear asymmetric template, version 2009c [@icbm2009c], by an affine."
+    )
 
 
 def _version(package: str) -> str:

@@ -9,18 +9,17 @@ from typing import Any
 from rela_bids import __version__
 from rela_bids.atomic import write_json, write_text
 from rela_bids.bids.citation import Methods
-from rela_bids.bids.derivatives import LINK_TO_RAW
+from rela_bids.bids.derivatives import GENERATOR, LINK_TO_RAW
 from rela_bids.bids.metadata import read_json_object
 from rela_bids.bids.validation import read_description
 from rela_bids.exceptions import RelaBidsError, UsageError
 
 BIDS_VERSION = "1.10.0"
-NAME = "rela_bids"
 
 # What the specification has no name for yet. A slash after a folder would silence nothing.
 IGNORED = ("*.html", "figures", "log", "models", "*_xfm.*")
 
-README = f"""# Synthetic PET made with {NAME}
+README = f"""# Synthetic PET made with {GENERATOR}
 
 The PET images here (`desc-synth`) were **predicted from MRI by a model; none was measured**. Each
 is the mean of several samples of the model, in SUVR, and comes with their standard deviation
@@ -91,7 +90,7 @@ def describe_dataset(
 
 
 def _generated_by(environment: Mapping[str, str]) -> dict[str, Any]:
-    generator: dict[str, Any] = {"Name": NAME, "Version": __version__}
+    generator: dict[str, Any] = {"Name": GENERATOR, "Version": __version__}
     for variable, kind in (
         ("APPTAINER_CONTAINER", "apptainer"),
         ("SINGULARITY_CONTAINER", "singularity"),
@@ -110,9 +109,9 @@ def _check_ours(path: Path) -> None:
         raise UsageError(f"output_dir: {error}, or {remedy}") from error
     generators = description.get("GeneratedBy")
     names = [item.get("Name") for item in generators or [] if isinstance(item, dict)]
-    if NAME not in names:
+    if GENERATOR not in names:
         raise UsageError(
-            f"output_dir {path.parent} is a dataset that {NAME} did not make: {remedy}"
+            f"output_dir {path.parent} is a dataset that {GENERATOR} did not make: {remedy}"
         )
 
 

@@ -18,6 +18,9 @@ from rela_bids.templates import TEMPLATE_SPACE
 
 LINK_TO_RAW = "raw"
 
+# As in ``GeneratedBy`` of dataset_description.json.
+GENERATOR = "rela_bids"
+
 # As in the BIDS schema; from, to and mode are of the (unmerged) transform files.
 ENTITY_ORDER = ("trc", "from", "to", "mode", "space", "desc")
 

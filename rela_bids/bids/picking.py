@@ -1,17 +1,19 @@
 """Which image of several is used.
 
-The rule, for T1w and FLAIR alike. Of a session's images that pass ``--bids-filter-file`` and can be
-read, the first by:
+The rule, for T1w, FLAIR and PET alike. Of a session's images that pass ``--bids-filter-file`` and
+can be read, the first by:
 
 1. for FLAIR, the suffix ``FLAIR`` before ``acq-...FLAIR..._T2w``;
 2. one without contrast agent (``ce-``) before one with it;
 3. an ``acq-`` that names a volumetric sequence (MPRAGE, MP2RAGE, SPGR, BRAVO, TFE, SPACE, CUBE, 3D,
    iso, highres) before none, and none before another;
-4. ``rec-norm`` (normalised by the scanner) before no ``rec-``, and that before another;
+4. ``rec-norm`` (normalised by the scanner) before no ``rec-``, and that before another; PET without
+   attenuation correction (``rec-nac``) last;
 5. the lowest ``run-``, an image without ``run-`` first;
 6. the name, alphabetically.
 
-The rest are named as left out, with the point that decided. Of PET, every file is taken.
+The rest are named as left out, with the point that decided. Of PET, every file is listed, the one
+to use first.
 """
 
 import re
@@ -129,15 +131,22 @@ def _acquisition(image: ImageFile) -> int:
 
 def _reconstruction(image: ImageFile) -> int:
     label = image.get("reconstruction").lower()
+    if label.startswith("nac"):
+        return 3
     return 0 if label == "norm" else 2 if label else 1
+
+
+def ordered(images: Iterable[ImageFile]) -> list[ImageFile]:
+    """Images by the rule above, the one to use first."""
+    return sorted(images, key=lambda image: tuple(key(image) for _, key in _CRITERIA))
 
 
 def pick(images: Iterable[ImageFile]) -> tuple[ImageFile | None, list[str]]:
     """The one image to use, by the rule above, and a line for each of the others."""
-    ordered = sorted(images, key=lambda image: tuple(key(image) for _, key in _CRITERIA))
-    if not ordered:
+    in_order = ordered(images)
+    if not in_order:
         return None, []
-    picked, *others = ordered
+    picked, *others = in_order
     return picked, [
         f"{other.name} was not used: {picked.name} was picked, since {_reason(picked, other)}"
         for other in others

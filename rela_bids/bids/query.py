@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rela_bids.bids.index import entity_patterns, list_images
 from rela_bids.bids.metadata import read_metadata
-from rela_bids.bids.picking import ImageFile, candidates, pick
+from rela_bids.bids.picking import ImageFile, candidates, ordered, pick
 from rela_bids.bids.validation import list_folders, list_participants, read_description
 from rela_bids.exceptions import (
     NothingMatchedError,
@@ -47,7 +47,7 @@ class Session:
     ----------
     subject, session : labels without prefix; `session` is None where the dataset has none.
     t1w, flair : the files picked, or None.
-    pets : per tracer label, every file of it, sorted.
+    pets : per tracer label, every file of it; the first is the one to use, as `picking` says.
     left_out : lines for people on what was not picked and why.
     """
 
@@ -215,7 +215,7 @@ def _group_by_tracer(
             by_tracer[label].append(image)
     readable = {label: _readable(by_tracer[label], left_out) for label in sorted(by_tracer)}
     return {
-        label: tuple(sorted(image.path for image in images))
+        label: tuple(image.path for image in ordered(images))
         for label, images in readable.items()
         if images
     }

@@ -5,17 +5,23 @@ environment variable, since worker processes and libraries' import-time code rea
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from rela_bids.atomic import write_text
+from rela_bids.exceptions import CannotWriteError
+from rela_bids.head_templates import templateflow_home
+from rela_bids.settings import Settings
 
 
-def prepare_environment(work_dir: Path, threads: int, verbose: int) -> None:
-    """Keep libraries off HOME and the internet, and bound their threads.
+def set_environment(work_dir: Path, threads: int) -> None:
+    """Keep libraries off HOME and the internet, and bound their threads; writes nothing.
 
     What a user has set already is left alone.
     """
     caches = work_dir / "cache"
+    # Before the caches move: templates are where they were.
+    os.environ.setdefault("TEMPLATEFLOW_HOME", str(templateflow_home()))
     defaults = {
         "NIPYPE_NO_ET": "1",
         "NO_ET": "1",
@@ -31,9 +37,41 @@ def prepare_environment(work_dir: Path, threads: int, verbose: int) -> None:
     os.environ["NIPYPE_CONFIG_DIR"] = str(caches / "nipype")
     # More than one ITK thread makes ANTs' results differ from run to run, whatever its seed.
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the folders of a run and, where `set_environment` says, Nipype's settings file.
+
+    Raises
+    ------
+    CannotWriteError
+        If one cannot be made or written to.
+    """
+    for folder in (settings.output_dir, settings.work_dir):
+        make_folder(folder)
     for name in ("NIPYPE_CONFIG_DIR", "MPLCONFIGDIR"):
-        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
-    write_text(caches / "nipype" / "nipype.cfg", nipype_config(verbose))
+        make_folder(Path(os.environ[name]))
+    config = Path(os.environ["NIPYPE_CONFIG_DIR"], "nipype.cfg")
+    write_text(config, nipype_config(settings.verbose))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that will be written to.
+
+    Raises
+    ------
+    CannotWriteError
+        If it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CannotWriteError(
+            f"{folder} cannot be written to ({error.strerror}): choose another folder or mend "
+            "its permissions"
+        ) from error
 
 
 def nipype_config(verbose: int) -> str:

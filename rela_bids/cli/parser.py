@@ -1,34 +1,26 @@
 """Arguments to `Settings`. Imports nothing heavy, so that ``--help`` answers at once."""
 
 import argparse
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from rela_bids import __version__
-from rela_bids.bids.filters import FILTERED_IMAGES, read_filters
+from rela_bids.bids.filters import read_filters
+from rela_bids.cli import options
+from rela_bids.cli.argument_types import folder
+from rela_bids.cli.train_config import read_changes
 from rela_bids.exceptions import MissingInputError, UsageError
 from rela_bids.settings import (
-    DEFAULT_MODEL,
     AnatomySettings,
-    Device,
     Level,
     Resources,
     Selection,
     Settings,
-    SkullStrip,
-    Space,
     SynthesisSettings,
+    TrainingSettings,
     available_cpus,
 )
-
-MAX_SEED = 2**32 - 1
-
-_LABEL = re.compile(r"[a-zA-Z0-9+]+")
-_MEMORY = re.compile(r"(\d+(?:\.\d*)?)\s*([TGMK]?)B?", re.IGNORECASE)
-_GB_PER = {"T": 1e3, "G": 1.0, "": 1.0, "M": 1e-3, "K": 1e-6}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,166 +59,20 @@ def build_parser() -> argparse.ArgumentParser:
         description="Synthetic PET from T1w and T2-FLAIR MRI, as a BIDS App.",
         allow_abbrev=False,
     )
-    parser.add_argument("bids_dir", type=_folder, help="root of the BIDS dataset")
-    parser.add_argument("output_dir", type=_folder, help="where the derivatives are written")
+    parser.add_argument("bids_dir", type=folder, help="root of the BIDS dataset")
+    parser.add_argument("output_dir", type=folder, help="where the derivatives are written")
     parser.add_argument("level", choices=get_args(Level), help="what to do")
     parser.add_argument("--version", action="version", version=f"rela_bids {__version__}")
-    _add_selection(parser.add_argument_group("which data"))
-    _add_anatomy(parser.add_argument_group("anatomy"))
-    _add_synthesis(parser.add_argument_group("synthesis"))
-    _add_running(parser.add_argument_group("running"))
+    options.add_selection(parser.add_argument_group("which data"))
+    options.add_anatomy(parser.add_argument_group("anatomy"))
+    options.add_synthesis(parser.add_argument_group("synthesis"))
+    options.add_training(parser.add_argument_group("training, with group --train"))
+    options.add_running(parser.add_argument_group("running"))
     return parser
 
 
-def _add_selection(group: Any) -> None:
-    group.add_argument(
-        "--participant-label",
-        "--participant_label",
-        nargs="+",
-        action="extend",
-        type=_label("sub"),
-        default=[],
-        metavar="LABEL",
-        help="people to process, with or without sub- (default: all)",
-    )
-    group.add_argument(
-        "--session-label",
-        "--session_label",
-        nargs="+",
-        action="extend",
-        type=_label("ses"),
-        default=[],
-        metavar="LABEL",
-        help="sessions to process, with or without ses- (default: all)",
-    )
-    group.add_argument(
-        "--tracer-label",
-        "--tracer_label",
-        nargs="+",
-        action="extend",
-        type=_label("trc"),
-        default=[],
-        metavar="LABEL",
-        help="tracers, with or without trc- (default: all that the model knows)",
-    )
-    group.add_argument(
-        "--bids-filter-file",
-        type=Path,
-        metavar="FILE",
-        help='JSON of entities that images must have, as fMRIPrep\'s: {"t1w": {"acquisition": '
-        f'"mprage"}}}}; the keys {", ".join(FILTERED_IMAGES)} are used, others ignored',
-    )
-    group.add_argument(
-        "--skip-bids-validation",
-        action="store_true",
-        help="go on without a usable dataset_description.json",
-    )
-    group.add_argument(
-        "--bids-database-dir",
-        type=_folder,
-        metavar="DIR",
-        help="pybids database of the dataset, made when it is not there; delete it when the "
-        "dataset has changed",
-    )
-
-
-def _add_anatomy(group: Any) -> None:
-    default = AnatomySettings()
-    group.add_argument(
-        "--output-spaces",
-        nargs="+",
-        choices=get_args(Space),
-        default=list(default.output_spaces),
-        metavar="SPACE",
-        help=f"spaces in which PET is written, of {', '.join(get_args(Space))}; T1w is always "
-        "among them (default: T1w alone)",
-    )
-    group.add_argument(
-        "--skull-strip",
-        choices=get_args(SkullStrip),
-        default=default.skull_strip,
-        help="how the brain mask is made; skip for images already stripped (default: %(default)s)",
-    )
-
-
-def _add_synthesis(group: Any) -> None:
-    default = SynthesisSettings()
-    group.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME|PATH",
-        help="a bundled model's name, or a model's file or folder (default: %(default)s)",
-    )
-    group.add_argument(
-        "--n-samples",
-        type=_integer(1),
-        metavar="N",
-        help="samples that are averaged into one PET (default: the model's)",
-    )
-    group.add_argument(
-        "--sampling-steps",
-        type=_integer(1),
-        metavar="N",
-        help="steps of the sampler (default: the model's)",
-    )
-    group.add_argument(
-        "--device",
-        choices=get_args(Device),
-        default=default.device,
-        help="where the model runs (default: %(default)s)",
-    )
-    group.add_argument(
-        "--random-seed",
-        type=_integer(0, MAX_SEED),
-        default=default.random_seed,
-        metavar="N",
-        help="seed of the sampler's noise (default: %(default)s)",
-    )
-
-
-def _add_running(group: Any) -> None:
-    group.add_argument(
-        "--nprocs",
-        type=_integer(1),
-        metavar="N",
-        help="processes at a time (default: the processors granted)",
-    )
-    group.add_argument(
-        "--omp-nthreads",
-        type=_integer(1),
-        default=1,
-        metavar="N",
-        help="threads of the step that samples PET (default: 1; with another number the last "
-        "bits of an image may differ)",
-    )
-    group.add_argument(
-        "--mem",
-        type=_gigabytes,
-        metavar="SIZE",
-        help="memory to stay under, in GB or with a unit: 16, 16G, 8000M (default: no bound)",
-    )
-    group.add_argument(
-        "-w",
-        "--work-dir",
-        type=_folder,
-        default="work",
-        metavar="DIR",
-        help="where intermediate files go (default: %(default)s in the current folder)",
-    )
-    group.add_argument(
-        "--stop-on-first-crash",
-        action="store_true",
-        help="end the run when a session fails (default: finish the others)",
-    )
-    group.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="list what would be read and written, and touch nothing",
-    )
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-
-
 def _settings(arguments: argparse.Namespace) -> Settings:
+    _check_level(arguments)
     filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
     nprocs = arguments.nprocs or available_cpus()
     return Settings(
@@ -242,6 +88,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         ),
         anatomy=AnatomySettings(
             skull_strip=arguments.skull_strip,
+            skull_strip_template=arguments.skull_strip_template,
             output_spaces=_unique(["T1w", *arguments.output_spaces]),
         ),
         synthesis=SynthesisSettings(
@@ -251,6 +98,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             device=arguments.device,
             random_seed=arguments.random_seed,
         ),
+        train=arguments.train,
+        training=_training(arguments),
+        derivatives=_unique(arguments.derivatives),
+        tracer_files=_unique(arguments.tracer_config),
         resources=Resources(nprocs, arguments.omp_nthreads, arguments.mem),
         skip_bids_validation=arguments.skip_bids_validation,
         bids_database_dir=arguments.bids_database_dir,
@@ -258,6 +109,50 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
+
+
+def _training(arguments: argparse.Namespace) -> TrainingSettings:
+    return TrainingSettings(
+        preset=arguments.preset,
+        model_name=arguments.model_name,
+        epochs=arguments.epochs,
+        max_seconds=arguments.max_time,
+        batch_size=arguments.batch_size,
+        changes=read_changes(arguments.train_config) if arguments.train_config else {},
+        split=arguments.split,
+        resume=arguments.resume,
+        devices=arguments.devices,
+        num_nodes=arguments.num_nodes,
+    )
+
+
+# Options that do nothing without --train, and those that do nothing with it.
+_TRAINING_ONLY = (
+    "preset",
+    "model_name",
+    "epochs",
+    "max_time",
+    "batch_size",
+    "train_config",
+    "tracer_config",
+    "split",
+    "resume",
+    "devices",
+    "num_nodes",
+)
+_SYNTHESIS_ONLY = ("model", "n_samples", "sampling_steps", "output_spaces")
+
+
+def _check_level(arguments: argparse.Namespace) -> None:
+    """Refuse options that would do nothing: what was asked for would silently not happen."""
+    if arguments.train and arguments.level != "group":
+        raise UsageError("--train belongs to the group level: rela_bids BIDS OUT group --train")
+    parser = build_parser()
+    for name in _SYNTHESIS_ONLY if arguments.train else _TRAINING_ONLY:
+        if getattr(arguments, name) != parser.get_default(name):
+            option = "--" + name.replace("_", "-")
+            other = "has no effect with --train" if arguments.train else "needs group --train"
+            raise UsageError(f"{option} {other}: leave it out")
 
 
 def _check_folders(settings: Settings) -> None:
@@ -283,20 +178,13 @@ def _check_folders(settings: Settings) -> None:
         raise UsageError(f"--work-dir {work_dir} lies in bids_dir: give a folder outside with -w")
     if work_dir == output_dir:
         raise UsageError(f"--work-dir {work_dir} is output_dir too: give another folder with -w")
-    for option, folder in (("output_dir", output_dir), ("--work-dir", work_dir)):
-        if folder.is_file():
-            raise UsageError(f"{option} {folder} is a file: give a folder")
+    for option, path in (("output_dir", output_dir), ("--work-dir", work_dir)):
+        if path.is_file():
+            raise UsageError(f"{option} {path} is a file: give a folder")
 
 
 def _unique(values: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
-
-
-def _folder(text: str) -> Path:
-    try:
-        return Path(text).expanduser().resolve()
-    except (OSError, RuntimeError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be resolved ({error})") from error
 
 
 def _is_folder(path: Path) -> bool:
@@ -305,37 +193,3 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
-
-
-def _label(prefix: str) -> Any:
-    def label(text: str) -> str:
-        bare = text.removeprefix(f"{prefix}-")
-        if not _LABEL.fullmatch(bare):
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a label of letters and digits (folders come before options)"
-            )
-        return bare
-
-    return label
-
-
-def _integer(least: int, most: int | None = None) -> Any:
-    def integer(text: str) -> int:
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least or (most is not None and number > most):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {bounds}")
-        return number
-
-    return integer
-
-
-def _gigabytes(text: str) -> float:
-    match = _MEMORY.fullmatch(text.strip())
-    size = float(match[1]) * _GB_PER[match[2].upper()] if match else 0.0
-    if not 0 < size < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 16, 16G or 8000M")
-    return size

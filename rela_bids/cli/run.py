@@ -4,9 +4,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
-from rela_bids.exceptions import CannotWriteError, ExitCode, RelaBidsError, UsageError
+from rela_bids.exceptions import ExitCode, RelaBidsError, UsageError
 from rela_bids.settings import Settings
 
 
@@ -38,38 +37,20 @@ def _stop(number: int, frame: object) -> None:
 
 def run(settings: Settings) -> int:
     """Do what the settings ask for."""
-    from rela_bids.cli.environment import prepare_environment
-    from rela_bids.cli.participant import participant_level, plan_only
+    from rela_bids.cli.environment import set_environment
 
-    if settings.level == "group":
-        raise UsageError("the group level is not part of this version: use participant")
+    if settings.level == "group" and not settings.train:
+        raise UsageError(
+            "the group level has --train only in this version: add it, or use participant"
+        )
+    if settings.train:
+        from rela_bids.cli import training as level
+    else:
+        from rela_bids.cli import participant as level
     if settings.dry_run:
-        return plan_only(settings)
-    make_folders(settings.output_dir, settings.work_dir)
-    prepare_environment(settings.work_dir, settings.resources.omp_nthreads, settings.verbose)
-    return participant_level(settings)
-
-
-def make_folders(*folders: Path) -> None:
-    """Make folders that will be written to.
-
-    Raises
-    ------
-    CannotWriteError
-        If one cannot be made or written to.
-    """
-    import tempfile
-
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise CannotWriteError(
-                f"{folder} cannot be written to ({error.strerror}): choose another folder or mend "
-                "its permissions"
-            ) from error
+        return level.plan_only(settings)
+    set_environment(settings.work_dir, settings.resources.omp_nthreads)
+    return level.run_level(settings)
 
 
 def _report_bug(settings: Settings | None) -> int:

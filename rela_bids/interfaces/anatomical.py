@@ -11,10 +11,11 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 
-from rela_bids import brain_mask, registration, transforms, volumes
+from rela_bids import brain_mask, head_templates, registration, transforms, volumes
 
 LOGGER = logging.getLogger("rela_bids")
 
@@ -65,6 +66,8 @@ class _ExtractBrainInput(BaseInterfaceInputSpec):
     t1w = File(exists=True, mandatory=True, desc="bias-corrected, whole head")
     template = File(exists=True, mandatory=True, desc="T1w of a brain, 0 outside")
     method = traits.Enum("ants", "deepbet", "skip", usedefault=True)
+    head_t1w = File(exists=True, requires=["head_mask"], desc="T1w template of a whole head")
+    head_mask = File(exists=True, desc="its brain mask")
 
 
 class _ExtractBrainOutput(TraitedSpec):
@@ -86,9 +89,34 @@ class ExtractBrain(SimpleInterface):
             if self.inputs.method == "skip":
                 mask = brain_mask.stripped_mask(t1w)
             else:
-                mask = brain_mask.extract_brain(t1w, nib.load(self.inputs.template)).mask
+                mask = brain_mask.extract_brain(
+                    t1w, nib.load(self.inputs.template), self._whole_head()
+                ).mask
             nib.save(mask, out)
         self._results["mask"] = str(out)
+        return runtime
+
+    def _whole_head(self):
+        if not isdefined(self.inputs.head_t1w):
+            return None
+        return head_templates.load_marked(self.inputs.head_t1w, self.inputs.head_mask)
+
+
+class _AdoptMaskInput(BaseInterfaceInputSpec):
+    given_mask = File(exists=True, mandatory=True, desc="of the brain, any grid in T1w space")
+    t1w = File(exists=True, mandatory=True, desc="bias-corrected")
+
+
+class AdoptMask(SimpleInterface):
+    """A brain mask that another program made (`brain_mask.adopt_mask`)."""
+
+    input_spec = _AdoptMaskInput
+    output_spec = _ExtractBrainOutput
+
+    def _run_interface(self, runtime):
+        t1w = nib.load(self.inputs.t1w)
+        mask = brain_mask.adopt_mask(Path(self.inputs.given_mask), t1w)
+        self._results["mask"] = _save(mask, runtime, "mask.nii.gz")
         return runtime
 
 

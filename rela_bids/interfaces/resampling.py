@@ -54,3 +54,24 @@ class ModelInputs(SimpleInterface):
             nib.save(grid.image(data), path)
             self._results[key] = str(path)
         return runtime
+
+
+class _AffineOfCompositeInput(BaseInterfaceInputSpec):
+    composite = File(exists=True, mandatory=True, desc="ITK .h5")
+
+
+class _AffineOfCompositeOutput(TraitedSpec):
+    affine = File(exists=True, desc="ITK .mat")
+
+
+class AffineOfComposite(SimpleInterface):
+    """The affine part of a transform (`transforms.affine_of_composite`)."""
+
+    input_spec = _AffineOfCompositeInput
+    output_spec = _AffineOfCompositeOutput
+
+    def _run_interface(self, runtime):
+        path = Path(runtime.cwd, "affine.mat")
+        transforms.write_affine(path, transforms.affine_of_composite(self.inputs.composite))
+        self._results["affine"] = str(path)
+        return runtime

@@ -14,6 +14,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from rela_bids.volumes import read_array
+
 # The sampling node keeps this file in its folder while it runs: "passes done, passes in all".
 PROGRESS_FILE = "progress"
 
@@ -60,9 +62,9 @@ class SamplePET(SimpleInterface):
         t1w = nib.load(inputs.t1w)
         for pet in synthesise(
             load_model(inputs.model, device=inputs.device),
-            _array(inputs.t1w),
-            _array(inputs.flair) if isdefined(inputs.flair) else None,
-            _array(inputs.brain_mask) > 0,
+            read_array(inputs.t1w),
+            read_array(inputs.flair) if isdefined(inputs.flair) else None,
+            read_array(inputs.brain_mask) > 0,
             inputs.tracers,
             sampling,
             lambda done, total: (folder / PROGRESS_FILE).write_text(f"{done} {total}"),
@@ -99,11 +101,13 @@ class ToT1w(SimpleInterface):
         from rela_bids.transforms import from_model_grid, read_affine
 
         reference = nib.load(self.inputs.reference)
-        mask = _array(self.inputs.brain_mask) > 0
+        mask = read_array(self.inputs.brain_mask) > 0
         affine = read_affine(self.inputs.t1w_to_template)
         written = []
         for volume in self.inputs.volumes:
-            data = from_model_grid(_array(volume), affine, self.inputs.grid, reference, mask=mask)
+            data = from_model_grid(
+                read_array(volume), affine, self.inputs.grid, reference, mask=mask
+            )
             image = nib.Nifti1Image(data, reference.affine, reference.header)
             image.set_data_dtype(np.float32)
             image.header.set_slope_inter(1, 0)
@@ -148,7 +152,3 @@ class ToTemplate(SimpleInterface):
             written.append(path)
         self._results["volumes"] = written
         return runtime
-
-
-def _array(path: str) -> Any:
-    return np.asarray(nib.load(path).dataobj, dtype=np.float32)

@@ -27,6 +27,30 @@ def mae(predicted: Array, measured: Array, mask: NDArray[np.bool_]) -> float:
     return float(np.mean(np.abs((predicted[mask] - measured[mask]).astype(np.float64))))
 
 
+def ssim(predicted: Array, measured: Array, mask: NDArray[np.bool_], data_range: float) -> float:
+    """Structural similarity in three dimensions, averaged over the mask.
+
+    Wang et al. 2004, doi:10.1109/TIP.2003.819861, equation 13: Gaussian window of 11 voxels with a
+    standard deviation of 1.5. Both volumes count as 0 outside the mask. `data_range` as for `psnr`.
+
+    >>> scan, brain = np.float32(np.random.default_rng(0).random((12, 12, 12))), np.ones((12,) * 3)
+    >>> ssim(scan, scan, brain > 0, 3.0), round(ssim(scan, scan + 1, brain > 0, 3.0), 2)
+    (1.0, 0.6)
+    """
+    from skimage.metrics import structural_similarity
+
+    _, similarity = structural_similarity(
+        np.where(mask, predicted, 0).astype(np.float64),
+        np.where(mask, measured, 0).astype(np.float64),
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    return float(similarity[mask].mean())
+
+
 def bootstrap_interval(
     values: Sequence[float], *, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:

@@ -3,16 +3,21 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 
 from rela_bids.exceptions import UsageError
+
+# How long processes wait for the first, which may have a whole dataset to prepare.
+PATIENCE = timedelta(days=14)
 
 
 def start_fabric(device: str, devices: int, num_nodes: int) -> Fabric:
@@ -23,10 +28,7 @@ def start_fabric(device: str, devices: int, num_nodes: int) -> Fabric:
     if TorchElasticEnvironment.detect():
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
         num_nodes = int(os.environ["WORLD_SIZE"]) // devices
-        started = True
-    else:
-        tasks = os.environ.get("SLURM_NTASKS")
-        started = "SLURM_PROCID" in os.environ and tasks == str(devices * num_nodes)
+    started = processes_started(devices, num_nodes)
     if num_nodes > 1 and not started:
         raise UsageError("--num-nodes: start one process for each device with srun or torchrun")
     common: dict[str, Any] = {
@@ -38,9 +40,56 @@ def start_fabric(device: str, devices: int, num_nodes: int) -> Fabric:
     if devices * num_nodes == 1:
         return Fabric(**common, plugins=[LightningEnvironment()])
     if started:
-        return Fabric(**common, strategy="ddp")
+        return Fabric(**common, strategy=DDPStrategy(timeout=PATIENCE))
     # Spawned, since the alternative starts the whole command line once more for each device.
     return Fabric(**common, strategy="ddp_spawn", plugins=[LightningEnvironment()])
+
+
+def processes_started(devices: int, num_nodes: int) -> bool:
+    """Whether torchrun or srun has started the processes of a training run, this one among them."""
+    if TorchElasticEnvironment.detect():
+        return True
+    tasks = os.environ.get("SLURM_NTASKS")
+    return "SLURM_PROCID" in os.environ and tasks == str(devices * num_nodes) != "1"
+
+
+class Processes:
+    """The processes of a training run that have been started so far, one or several.
+
+    Parameters are those of `start_fabric`, whose errors are raised.
+    """
+
+    def __init__(self, device: str, devices: int, num_nodes: int) -> None:
+        self._fabric = None
+        if processes_started(devices, num_nodes):
+            self._fabric = start_fabric(device, devices, num_nodes)
+            # The group of processes stays, and is found by the Fabric of the training.
+            self._fabric.launch()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that speaks and writes."""
+        return self._fabric is None or self._fabric.is_global_zero
+
+    def once(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns in the first process, in all of them.
+
+        Where it fails, the first process raises what it raised, and the others end without a word.
+        """
+        if self._fabric is None:
+            return work()
+        result, error = None, None
+        if self.first:
+            try:
+                result = work()
+            except Exception as raised:
+                error = raised
+        result, failed = self._fabric.broadcast((result, error is not None))
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(1)
+        return result
 
 
 def training_device(device: str) -> str:

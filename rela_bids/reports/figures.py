@@ -146,7 +146,7 @@ def mosaic(
     """
     rows = [
         [
-            _cell(background, contours, overlay, axis, index)
+            cell_pixels(background, contours, overlay, axis, index)
             for index in _positions(mask, axis, count)
         ]
         for axis, count, _ in ROWS
@@ -154,7 +154,7 @@ def mosaic(
     picture, corners = _put_together(rows)
     image = Image.fromarray(picture)
     for (left, top), row, (_, _, letters) in zip(corners, rows, ROWS, strict=True):
-        _write_sides(image, left, top, row[0].shape[1], letters)
+        write_sides(image, left, top, row[0].shape[1], letters)
     if overlay is not None:
         image = _with_colour_bar(image, overlay)
     return webp(image)
@@ -176,13 +176,14 @@ def _section(volume: Array, axis: int, index: int) -> Array:
     return np.asarray(enlarged)
 
 
-def _cell(
+def cell_pixels(
     background: Array,
     contours: Sequence[Contour],
     overlay: Overlay | None,
     axis: int,
     index: int,
 ) -> Pixels:
+    """One slice, enlarged, with what lies over it; rows of pixels from the top."""
     shades = np.repeat(_section(background, axis, index)[..., None] * 255, 3, axis=-1)
     if overlay is not None:
         values = _section(overlay.volume, axis, index) / overlay.upper
@@ -213,7 +214,8 @@ def _put_together(rows: Sequence[Sequence[Pixels]]) -> tuple[Pixels, list[tuple[
     return picture, corners
 
 
-def _write_sides(image: Image.Image, left: int, top: int, width: int, letters: str) -> None:
+def write_sides(image: Image.Image, left: int, top: int, width: int, letters: str) -> None:
+    """The two letters in the upper corners of a cell."""
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=20)
     for letter, x, anchor in ((letters[0], left + 4, "la"), (letters[1], left + width - 4, "ra")):
         draw.text((x, top + 4), letter, "white", font, anchor, stroke_width=2, stroke_fill="black")

@@ -1,0 +1,131 @@
+"""What both levels do with sessions: find them, run their graphs, say how they ended."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from rela_bids.atomic import write_text
+from rela_bids.bids.citation import Methods
+from rela_bids.bids.dataset import ensure_dataset
+from rela_bids.bids.derivatives import Derivatives
+from rela_bids.bids.query import Session, read_sessions
+from rela_bids.head_templates import find_template
+from rela_bids.settings import Settings, to_toml
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
+    from rela_bids.cli.progress import SessionState
+
+
+def find_sessions(settings: Settings, *, pet: bool) -> list[Session]:
+    """The sessions that the settings select, with their PET where asked for."""
+    return read_sessions(
+        settings.bids_dir,
+        settings.selection,
+        database_dir=_database(settings),
+        validate=not settings.skip_bids_validation,
+        pet=pet,
+    )
+
+
+def _database(settings: Settings) -> Path | None:
+    """The pybids database; a dry run, which writes nothing, does without one that is not there."""
+    database = settings.bids_database_dir
+    return None if settings.dry_run and database and not database.exists() else database
+
+
+def begin_run(settings: Settings, methods: Methods) -> str:
+    """Make the folders, the dataset in OUT and the record of the settings; returns a run's name.
+
+    Raises
+    ------
+    MissingInputError
+        If the template asked for is not on disk.
+    UsageError, CannotWriteError
+        If OUT is another's dataset, or a folder cannot be written.
+    """
+    from rela_bids.cli.environment import make_folders
+
+    if settings.anatomy.skull_strip == "ants":
+        find_template(settings.anatomy.skull_strip_template)
+    make_folders(settings)
+    ensure_dataset(
+        settings.output_dir, settings.bids_dir, methods=methods, work_dir=settings.work_dir
+    )
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+    write_text(Derivatives(settings.output_dir).settings(run), to_toml(settings))
+    return run
+
+
+def execute(
+    sessions: Sequence[Session],
+    settings: Settings,
+    run: str,
+    init_wf: Callable[..., "Workflow"],
+    on_end: Callable[[Session, "SessionState"], None] = lambda session, state: None,
+) -> dict[str, "SessionState"]:
+    """Run every session's graph; returns how each ended, by its label.
+
+    Parameters
+    ----------
+    init_wf : makes the graph of one session; takes ``session`` and ``name``.
+    on_end : called once for each session.
+    """
+    from rela_bids.cli.execution import SessionPool, run_workflow
+    from rela_bids.cli.progress import Progressing
+    from workflows.base import configure_nipype, init_base_wf, workflow_name
+
+    configure_nipype(settings)
+    workflow = init_base_wf(sessions=sessions, settings=settings, run=run, init_wf=init_wf)
+    by_name = {workflow_name(session): session for session in sessions}
+    labels = {name: session.label for name, session in by_name.items()}
+    with Progressing(labels, lambda name, state: on_end(by_name[name], state)) as progress:
+        pool = SessionPool(
+            nprocs=settings.resources.nprocs,
+            memory_gb=settings.resources.mem_gb or default_memory_gb(),
+            order=by_name,
+            observer=progress,
+        )
+        run_workflow(workflow, pool)
+    return {state.label: state for state in progress.states.values()}
+
+
+def default_memory_gb() -> float:
+    """Nine tenths of the memory that is free now."""
+    import psutil
+
+    return psutil.virtual_memory().available / 1e9 * 0.9
+
+
+def why_failed(state: "SessionState") -> str:
+    """The error of a session that did not finish."""
+    return state.error or "stopped before its end"
+
+
+def show_outcome(rows: Sequence[tuple[str, str, str]]) -> None:
+    """The table at the end: session, outcome, and the reason or where to look."""
+    from rich.console import Console
+
+    from rela_bids.cli.progress import summary_table
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(summary_table(rows))
+
+
+def all_finished(states: Mapping[str, "SessionState"]) -> bool:
+    """Whether no session failed."""
+    return all(state.finished for state in states.values())
+
+
+def why_left_out(session: Session) -> str:
+    """The reasons, for a line that names the session already."""
+    lines = (line.removeprefix(f"{session.label}: ") for line in session.left_out)
+    return "; ".join(line.removesuffix("; left out") for line in lines)
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal or the reader of a log."""
+    print(line, file=sys.stderr, flush=True)
