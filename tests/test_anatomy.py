@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rela_bids import brain_mask, deformable, registration, templates, transforms
+from rela_bids import brain_mask, deformable, outlines, registration, templates, transforms
 from rela_bids.exceptions import BadDataError, UsageError
 
 VOXEL = 2.5
@@ -121,6 +121,20 @@ def test_the_mask_and_the_affine_of_a_nodding_head_with_a_neck_are_right(head, t
 
 
 @pytest.mark.slow
+def test_a_whole_head_template_in_a_space_of_its_own_finds_the_brain(head, template):
+    grid = transforms.isotropic(head[0], registration.WORKING_VOXEL)
+    elsewhere = registration.rotation(3, 10, -8)
+    elsewhere[:3, 3] = (15, 20, 30)
+    marked = moved(head[0], elsewhere), moved(head[2], elsewhere)
+    stretch = np.diag([1.04, 0.97, 1.02, 1.0])
+    person = nib.Nifti1Image(np.asarray(grid.dataobj), stretch @ grid.affine)
+    edge = outlines.head_outline(marked, template, person, stretch)
+    truth = np.asarray(transforms.resample(head[2], grid, np.eye(4)).dataobj) > 0.5
+    found = nib.Nifti1Image((edge < 0).astype(np.uint8), person.affine)
+    assert dice(found, nib.Nifti1Image(truth.astype(np.uint8), person.affine)) > 0.97
+
+
+@pytest.mark.slow
 def test_a_strong_motion_of_the_flair_is_undone(head):
     t1w, flair, mask = head
     found = registration.flair_to_t1w(moved(flair, strong_motion()), t1w, mask)
@@ -142,24 +156,27 @@ def test_a_strong_motion_of_a_real_flair_is_undone(real_mri):
     assert farthest_in_brain(found, strong_motion() @ at_rest, mask) < 1.0
 
 
-AFFINE_SCRIPT = """
-import sys, nibabel as nib
+BENDING_SCRIPT = """
+import sys, nibabel as nib, numpy as np
 from rela_bids import registration, templates, transforms
 template = transforms.isotropic(nib.load(templates.brain_t1w()), 4.0)
+stretched = np.diag([1.05, 0.96, 1, 1]) @ template.affine
+person = nib.Nifti1Image(np.asarray(template.dataobj) ** 0.8, stretched)
 start = registration.rotation(4, 3, 2)
-found = registration.run_stages(template, template, [registration.AFFINE_COARSE], start)
-transforms.write_affine(sys.argv[1], found.matrix)
+stages = [registration.AFFINE_COARSE, registration.Stage("SyN[0.2,3,0]", (2, 1), (1, 0), (20, 10))]
+found = registration.run_stages(template, person, stages, start)
+transforms.write_composite(sys.argv[1], [found.field, found.matrix])
 """
 
 
 @pytest.mark.slow
 def test_the_same_bytes_come_out_of_another_process_that_asks_for_two_threads(tmp_path):
-    for name, threads in (("a.mat", "1"), ("b.mat", "2")):
+    for name, threads in (("a.h5", "1"), ("b.h5", "2")):
         environment = os.environ | {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": threads}
         subprocess.run(
-            [sys.executable, "-c", AFFINE_SCRIPT, tmp_path / name], check=True, env=environment
+            [sys.executable, "-c", BENDING_SCRIPT, tmp_path / name], check=True, env=environment
         )
-    assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
 def test_registration_leaves_no_file_and_no_random_state_behind(template):
@@ -181,6 +198,43 @@ def test_the_mask_of_a_stripped_image_is_what_is_not_zero_without_holes(head):
     found = brain_mask.stripped_mask(nib.Nifti1Image(data, t1w.affine))
     assert dice(found, mask) > 0.999
     assert np.asarray(found.dataobj)[45, 50, 80] == inside[45, 50, 80]
+
+
+class TestAMaskOfOthers:
+    def written(self, tmp_path, mask):
+        path = tmp_path / "sub-01_desc-brain_mask.nii.gz"
+        nib.save(mask, path)
+        return path
+
+    def test_on_the_same_grid_nothing_changes(self, head, tmp_path):
+        found = brain_mask.adopt_mask(self.written(tmp_path, head[2]), head[0])
+        np.testing.assert_array_equal(found.dataobj, head[2].dataobj)
+        assert found.get_data_dtype() == np.uint8
+
+    def test_another_grid_is_matched_through_the_headers(self, head, tmp_path):
+        other = head[2].slicer[:, 5:, :]
+        other = other.as_reoriented(np.array([[2, 1], [0, 1], [1, -1]]))
+        found = brain_mask.adopt_mask(self.written(tmp_path, other), head[0])
+        assert dice(found, head[2]) > 0.999
+
+    def test_of_another_place_is_refused_by_name(self, head, tmp_path):
+        away = registration.rotation(0, 0, 0)
+        away[:3, 3] = (0, 70, 40)
+        path = self.written(tmp_path, moved(head[2], away))
+        with pytest.raises(BadDataError, match=r"sub-01_desc-brain_mask\.nii\.gz does not lie in"):
+            brain_mask.adopt_mask(path, head[0])
+
+    def test_of_no_size_of_a_brain_is_refused_by_name(self, head, tmp_path):
+        small = np.zeros(head[0].shape, np.uint8)
+        small[40:50, 40:50, 70:80] = 1
+        path = self.written(tmp_path, nib.Nifti1Image(small, head[0].affine))
+        with pytest.raises(BadDataError, match=r"sub-01_desc-brain_mask\.nii\.gz marks 16 ml"):
+            brain_mask.adopt_mask(path, head[0])
+
+    def test_that_is_empty_is_refused_by_name(self, head, tmp_path):
+        path = self.written(tmp_path, nib.Nifti1Image(np.zeros((9, 9, 9), np.uint8), np.eye(4)))
+        with pytest.raises(BadDataError, match=r"sub-01_desc-brain_mask\.nii\.gz"):
+            brain_mask.adopt_mask(path, head[0])
 
 
 def test_a_whole_head_is_not_taken_for_a_stripped_one(head):

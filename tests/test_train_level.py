@@ -131,6 +131,25 @@ def test_a_second_model_is_made_of_the_same_examples_and_the_same_split(trained,
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_of_two_processes_that_torchrun_starts_one_prepares_and_both_train(
+    trained, dataset, options
+):
+    out, _ = trained
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node"]
+    arguments = (dataset, out, "group", "-w", dataset.parent / "work", *options)
+    more = ("--epochs", 2, "--model-name", "two", "--devices", 2, "--device", "cpu")
+    run = subprocess.run(
+        [*torchrun, "2", "-m", "rela_bids.cli.run", *map(str, arguments + more)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("4 sessions, 1 of them without FLAIR") == 1
+    assert (out / "models" / "two" / "report.html").exists()
+
+
 def test_a_model_of_that_name_is_not_overwritten(trained, dataset, options):
     out, _ = trained
     run = rela_bids(dataset, out, "group", "-w", dataset.parent / "work", *options)

@@ -6,9 +6,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nipype import Workflow
+from nipype.interfaces.base import isdefined
 from scipy import ndimage
 
 from rela_bids import registration, templates, transforms
+from rela_bids.head_templates import HeadTemplate
+from rela_bids.interfaces.anatomical import AdoptMask
+from rela_bids.phantom.anatomy import build_head, random_pose
+from rela_bids.phantom.person import draw_person
+from rela_bids.phantom.scans import flair_scan, head_grid, t1w_scan
 from rela_bids.volumes import Grid
 from workflows.anatomical import init_anatomical_wf
 from workflows.model_inputs import init_model_inputs_wf
@@ -56,6 +63,29 @@ def test_a_mask_reaches_the_output_only_through_its_judge():
     assert {node.name for node in readers} == {"template_affine", "judge_mask"}
 
 
+def test_a_given_mask_takes_the_place_of_stripping_and_is_judged_too():
+    workflow = init_anatomical_wf(
+        skull_strip="ants", has_flair=False, output_spaces=("T1w",), given_mask=True
+    )
+    node = workflow.get_node("brain_mask")
+    assert isinstance(node.interface, AdoptMask)
+    link = workflow._graph.get_edge_data(workflow.get_node("inputnode"), node)
+    assert link["connect"] == [("given_mask", "given_mask")]
+    readers = workflow._graph.successors(node)
+    assert {node.name for node in readers} == {"template_affine", "judge_mask"}
+
+
+@pytest.mark.parametrize("whole_head", [True, False])
+def test_only_a_template_of_a_whole_head_is_handed_to_stripping(tmp_path, whole_head):
+    for name in ("t1w.nii.gz", "mask.nii.gz"):
+        (tmp_path / name).touch()
+    template = HeadTemplate("x", tmp_path / "t1w.nii.gz", tmp_path / "mask.nii.gz", whole_head)
+    workflow = init_anatomical_wf(
+        skull_strip="ants", has_flair=False, output_spaces=("T1w",), head_template=template
+    )
+    assert isdefined(workflow.get_node("brain_mask").inputs.head_t1w) is whole_head
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     """A stripped T1w at 3 mm, turned a little, and its FLAIR, which lies elsewhere."""
@@ -80,28 +110,23 @@ def session(tmp_path_factory):
     return folder, turn, away
 
 
-@pytest.fixture(scope="module")
-def results(session):
-    folder, *_ = session
-    anatomical = init_anatomical_wf(skull_strip="skip", has_flair=True, output_spaces=("T1w",))
-    anatomical.base_dir = folder
+def run_to_model_grid(folder, skull_strip):
+    """Outputs of every node of the graph from T1w and FLAIR in `folder` to the model grid."""
+    anatomical = init_anatomical_wf(skull_strip=skull_strip, has_flair=True, output_spaces=("T1w",))
     anatomical.inputs.inputnode.t1w = str(folder / "t1w.nii.gz")
     anatomical.inputs.inputnode.flair = str(folder / "flair.nii.gz")
     model_inputs = init_model_inputs_wf(grid=GRID, has_flair=True)
-    from nipype import Workflow
-
     both = Workflow("both", base_dir=str(folder))
     names = [("t1w_preproc", "t1w"), ("flair_preproc", "flair"), ("brain_mask", "brain_mask")]
-    both.connect(
-        anatomical,
-        "outputnode.t1w_to_template_affine",
-        model_inputs,
-        "inputnode.t1w_to_template_affine",
-    )
+    names.append(("t1w_to_template_affine", "t1w_to_template_affine"))
     for there, here in names:
         both.connect(anatomical, f"outputnode.{there}", model_inputs, f"inputnode.{here}")
-    nodes = {node.name: node.result.outputs for node in both.run().nodes()}
-    return nodes
+    return {node.name: node.result.outputs for node in both.run().nodes()}
+
+
+@pytest.fixture(scope="module")
+def results(session):
+    return run_to_model_grid(session[0], "skip")
 
 
 def lesion_at(data, affine):
@@ -166,3 +191,28 @@ class TestRun:
             assert image.shape == GRID.shape
             assert not data[~mask].any()
             np.testing.assert_allclose(lesion_at(data, image.affine), (-35, -20, 25), atol=3)
+
+
+@pytest.mark.slow
+def test_a_marker_on_the_left_of_a_whole_phantom_ends_on_the_left_by_ants_alone(tmp_path):
+    rng = np.random.default_rng(4)
+    pose = random_pose(rng, aligned=False)
+    head = build_head(rng, draw_person(rng), head_grid(3.0), pose, whole=True)
+    left = nib.affines.apply_affine(np.linalg.inv(pose), (-30.0, -15.0, 25.0))
+    for name, scan in (("t1w", t1w_scan(rng, head)), ("flair", flair_scan(rng, head)[0])):
+        data = np.asarray(scan.dataobj).astype(np.float32)
+        points = nib.affines.apply_affine(scan.affine, np.indices(data.shape).T).T
+        data[np.linalg.norm(points.T - left, axis=-1).T < 13] = 2.0 * np.percentile(data, 99.5)
+        stored = nib.Nifti1Image(data, scan.affine).as_reoriented(
+            np.array([[1, -1], [2, 1], [0, -1]])
+        )
+        nib.save(stored, tmp_path / f"{name}.nii.gz")
+    outputs = run_to_model_grid(tmp_path, "ants")
+    preproc = nib.load(outputs["n4_t1w"].out_file)
+    masked = np.asarray(preproc.dataobj) * np.asarray(nib.load(outputs["judge_mask"].mask).dataobj)
+    np.testing.assert_allclose(lesion_at(masked, preproc.affine), left, atol=3)
+    for path in (outputs["model_inputs"].t1w, outputs["model_inputs"].flair):
+        image = nib.load(path)
+        found = lesion_at(np.asarray(image.dataobj), image.affine)
+        # The phantom is deformed by some millimetres beyond its affine.
+        np.testing.assert_allclose(found, (-30, -15, 25), atol=10)
