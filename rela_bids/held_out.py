@@ -139,7 +139,7 @@ def _score(
 
 
 def _metrics(predicted: Array, data: "PreparedDataset", index: int) -> dict[str, float]:
-    from rela_bids.model.metrics import mae, psnr, ssim
+    from rela_bids.quantification import mae, psnr, ssim
 
     record, label = data.pairs[index]
     measured, mask = data.suvr(index), np.array(record.load("mask"))

@@ -150,14 +150,14 @@ def over_people(rows: Sequence["Row"], column: str) -> list[float]:
 
 def _mean_and_interval(values: Sequence[float], digits: str) -> str:
     """``22.1 [21.0, 23.2]``; no interval for one person."""
-    from rela_bids.model.metrics import bootstrap_interval
+    from rela_bids.quantification import bootstrap_over_people
 
     if not values:
         return "n/a"
     mean = f"{np.mean(values):{digits}}"
     if len(values) == 1:
         return mean
-    low, high = bootstrap_interval(values)
+    low, high = bootstrap_over_people(np.mean, values)
     return f"{mean} [{low:{digits}}, {high:{digits}}]"
 
 
@@ -175,7 +175,7 @@ def verdicts_of(trained: "TrainedModel") -> list[Verdict]:
 
 
 def _verdict(name: str, label: str, rows: Sequence["Row"], part: str) -> Verdict:
-    from rela_bids.model.metrics import bootstrap_interval
+    from rela_bids.quantification import bootstrap_over_people
 
     if not rows:
         return Verdict(label, False, f'{name}: not scored, nobody in "{part}" has it.')
@@ -185,7 +185,7 @@ def _verdict(name: str, label: str, rows: Sequence["Row"], part: str) -> Verdict
     by = f"PSNR {_mean_and_interval(gains, '+.2f')} dB against the mean PET, {people}."
     if np.mean(gains) <= 0:
         return Verdict(label, False, f"{name}: does not beat the mean PET. {by}")
-    if len(gains) < FEWEST_PEOPLE or bootstrap_interval(gains)[0] <= 0:
+    if len(gains) < FEWEST_PEOPLE or bootstrap_over_people(np.mean, gains)[0] <= 0:
         return Verdict(label, False, f"{name}: not shown to beat the mean PET. {by}")
     return Verdict(label, True, f"{name}: beats the mean PET. {by}")
 

@@ -14,8 +14,8 @@ from rela_bids.model.dataset import (
     read_manifest,
     write_example,
 )
-from rela_bids.model.metrics import mae, psnr
 from rela_bids.model.presets import PRESETS
+from rela_bids.quantification import mae, psnr
 from rela_bids.tracers import TRACERS
 from rela_bids.volumes import Grid
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from rela_bids.model.dataset import PreparedDataset
-from rela_bids.model.metrics import mae, psnr
 from rela_bids.model.objective import RelaDiffusion
 from rela_bids.model.sampling import noise_generator
+from rela_bids.quantification import mae, psnr
 from rela_bids.volumes import Array, unit_to_suvr
 
 
