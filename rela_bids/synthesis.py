@@ -110,6 +110,9 @@ def synthesise(
     tracers: Sequence[str],
     sampling: Sampling,
     on_pass: Callable[[int, int], None] = lambda done, total: None,
+    on_sample: Callable[[str, Array], None] = lambda label, suvr: None,
 ) -> Iterator[SyntheticPET]:
     """`rela_bids.model.inference.sample_session` with the reference regions of the atlas."""
-    return sample_session(model, t1w, flair, mask, tracers, sampling, reference_region_on, on_pass)
+    return sample_session(
+        model, t1w, flair, mask, tracers, sampling, reference_region_on, on_pass, on_sample
+    )

@@ -98,6 +98,18 @@ def test_passes_are_counted_up_to_their_number(model_file, brain):
     assert seen == [(n + 1, 12) for n in range(12)]
 
 
+def test_every_sample_is_handed_out_as_it_is_made(model_file, brain):
+    seen = {label: [] for label in TWO}
+    model, passed = load_model(model_file), lambda done, total: None
+    pets = synthesise(
+        model, *brain, list(TWO), SAMPLING, passed, lambda label, suvr: seen[label].append(suvr)
+    )
+    for pet in pets:
+        samples = seen[pet.tracer.label]
+        assert len(samples) == SAMPLING.n_samples
+        np.testing.assert_allclose(np.mean(samples, 0), pet.mean, atol=1e-6)
+
+
 def test_mean_and_std_are_those_of_numpy():
     volumes = np.random.default_rng(0).normal(1, 2, (7, 4, 5, 6)).astype(np.float32)
     mean, std = mean_and_std(iter(volumes))

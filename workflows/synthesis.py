@@ -42,6 +42,8 @@ def init_synthesis_wf(
         per tracer, SUVR, on the T1w grid, 0 outside the brain mask
     mean_in_template, std_in_template
         the same in template space
+    samples
+        per tracer, ``.npy``, SUVR, (samples, voxels of the mask on the model grid)
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(
@@ -59,7 +61,9 @@ def init_synthesis_wf(
         name="inputnode",
     )
     outputnode = pe.Node(
-        niu.IdentityInterface(fields=["mean", "std", "mean_in_template", "std_in_template"]),
+        niu.IdentityInterface(
+            fields=["mean", "std", "mean_in_template", "std_in_template", "samples"]
+        ),
         name="outputnode",
     )
     threads = resources.omp_nthreads
@@ -79,7 +83,10 @@ def init_synthesis_wf(
         n_procs=threads,
     )
     workflow.connect(
-        [(inputnode, sample_pet, [("t1w", "t1w"), ("mask", "brain_mask")])]
+        [
+            (inputnode, sample_pet, [("t1w", "t1w"), ("mask", "brain_mask")]),
+            (sample_pet, outputnode, [("samples", "samples")]),
+        ]
         + ([(inputnode, sample_pet, [("flair", "flair")])] if has_flair else [])
     )
     for kind in ("mean", "std"):

@@ -63,6 +63,7 @@ def sample_session(
     sampling: Sampling,
     region: Region,
     on_pass: Callable[[int, int], None] = lambda done, total: None,
+    on_sample: Callable[[str, Array], None] = lambda label, suvr: None,
 ) -> Iterator[SyntheticPET]:
     """Sample each tracer's PET, conditioned on MRI.
 
@@ -72,6 +73,7 @@ def sample_session(
     tracers : labels, each of which the model must know.
     region : the mask of a reference region, by its name, on a grid; see `to_suvr`.
     on_pass : called after each pass of the denoiser with passes done and passes in all.
+    on_sample : called with the tracer's label and each of its samples, SUVR, (X, Y, Z).
 
     Raises
     ------
@@ -111,7 +113,7 @@ def sample_session(
                 to_suvr(unit[0, 0].cpu().numpy(), tracer.suvr_scale, mask, reference)
                 for unit in samples
             )
-            yield SyntheticPET(tracer, *mean_and_std(suvr))
+            yield SyntheticPET(tracer, *mean_and_std(_told(suvr, label, on_sample)))
 
 
 def mri_channels(
@@ -147,6 +149,14 @@ def mean_and_std(volumes: Iterator[Array]) -> tuple[Array, Array]:
         mean = mean + difference / np.float32(count)
         squares = squares + difference * (volume - mean)
     return np.asarray(mean), np.sqrt(squares / np.float32(max(count, 1)))
+
+
+def _told(
+    volumes: Iterator[Array], label: str, tell: Callable[[str, Array], None]
+) -> Iterator[Array]:
+    for volume in volumes:
+        tell(label, volume)
+        yield volume
 
 
 class _Counter:
