@@ -4,6 +4,7 @@
 CSF included.
 """
 
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from rela_bids.registration import (
     support,
     template_starts,
 )
+from rela_bids.settings import SkullStrip
 from rela_bids.transforms import Matrix, isotropic, resample
-from rela_bids.volumes import Array, load_volume
+from rela_bids.volumes import Array, Scan, load_volume, scan_name
 
 # The surface is let out a little further than BET's own default would on a T1w.
 BET_THRESHOLD = 0.7
@@ -48,6 +50,23 @@ class BrainExtraction:
 
     mask: nib.Nifti1Image
     to_template: Matrix
+
+
+def make_mask(
+    t1w: nib.Nifti1Image,
+    template: nib.Nifti1Image,
+    method: SkullStrip,
+    marked_head: tuple[nib.Nifti1Image, nib.Nifti1Image] | None = None,
+) -> nib.Nifti1Image:
+    """The mask of a brain by one of the methods of ``--skull-strip``, uint8, on the T1w's grid.
+
+    Parameters are those of `extract_brain`, errors those of `deepbet_mask` and `stripped_mask`.
+    """
+    if method == "skip":
+        return stripped_mask(t1w)
+    if method == "deepbet":
+        return deepbet_mask(t1w)
+    return extract_brain(t1w, template, marked_head).mask
 
 
 def extract_brain(
@@ -95,6 +114,13 @@ def _mask_image(mask: NDArray[np.bool_], like: nib.Nifti1Image) -> nib.Nifti1Ima
     return nib.Nifti1Image(mask.astype(np.uint8), like.affine)
 
 
+def strip(t1w: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    """`t1w`, float32, 0 outside the mask."""
+    inside = np.asarray(mask.dataobj) > 0
+    brain = np.where(inside, np.asarray(t1w.dataobj, dtype=np.float32), np.float32(0))
+    return nib.Nifti1Image(brain, t1w.affine)
+
+
 def stripped_mask(t1w: nib.Nifti1Image) -> nib.Nifti1Image:
     """The mask of an image that is already stripped: its largest part that is not 0, filled.
 
@@ -122,8 +148,8 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
 
 
-def deepbet_mask(t1w: Path, out_file: Path) -> None:
-    """Write deepbet's mask of a T1w file, uint8 on its grid; on the CPU, as the rest is.
+def deepbet_mask(t1w: nib.Nifti1Image) -> nib.Nifti1Image:
+    """deepbet's mask, uint8 on the grid of the T1w; on the CPU, as the rest is.
 
     Raises
     ------
@@ -136,13 +162,15 @@ def deepbet_mask(t1w: Path, out_file: Path) -> None:
         raise UsageError(
             "--skull-strip deepbet needs deepbet: pip install 'rela_bids[deepbet]'"
         ) from error
-    run_bet([str(t1w)], mask_paths=[str(out_file)], no_gpu=True, skip_broken=False)
-    given, reference = nib.load(out_file), nib.load(t1w)
-    mask = resample(given, reference, np.eye(4), order=0)
-    nib.save(_mask_image(np.asarray(mask.dataobj) > 0.5, reference), out_file)
+    with tempfile.TemporaryDirectory(prefix="rela_bids_deepbet_") as folder:
+        scan, found = Path(folder, "t1w.nii.gz"), Path(folder, "mask.nii.gz")
+        nib.save(t1w, scan)
+        run_bet([str(scan)], mask_paths=[str(found)], no_gpu=True, skip_broken=False)
+        mask = resample(nib.load(found), t1w, np.eye(4), order=0)
+    return _mask_image(np.asarray(mask.dataobj) > 0.5, t1w)
 
 
-def adopt_mask(mask: Path, t1w: nib.Nifti1Image) -> nib.Nifti1Image:
+def adopt_mask(mask: Scan, t1w: nib.Nifti1Image) -> nib.Nifti1Image:
     """A brain mask that another program made of this T1w, uint8, on the grid of `t1w`.
 
     Voxels are matched through the headers, nearest neighbour: of an image on the same grid nothing
@@ -158,11 +186,11 @@ def adopt_mask(mask: Path, t1w: nib.Nifti1Image) -> nib.Nifti1Image:
     inside = np.asarray(resample(marked, t1w, np.eye(4), order=0).dataobj) > 0.5
     there, here = _millilitres(marked), _millilitres(_mask_image(inside, t1w))
     if not VOLUME_ML[0] <= there <= VOLUME_ML[-1]:
-        raise BadDataError(f"{mask} marks {there:.0f} ml, not a brain: leave it out")
+        raise BadDataError(f"{scan_name(mask)} marks {there:.0f} ml, not a brain: leave it out")
     if here < 0.9 * there or _share_in_head(inside, t1w) < 0.9:
         raise BadDataError(
-            f"{mask} does not lie in the head of the T1w: give a mask in the space of this "
-            "session's T1w"
+            f"{scan_name(mask)} does not lie in the head of the T1w: give a mask in the space of "
+            "this session's T1w"
         )
     return _mask_image(inside, t1w)
 

@@ -158,7 +158,8 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
     BadDataError
         If a name is unknown, one without a default is missing, or a value has the wrong type.
     """
-    return build(Settings, values, "settings")
+    settings: Settings = build(Settings, values, "settings")
+    return settings
 
 
 def to_toml(settings: Settings) -> str:

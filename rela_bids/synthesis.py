@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,8 @@ from rela_bids.model.description import describe_model
 from rela_bids.model.inference import Sampling, SyntheticPET, sample_session
 from rela_bids.templates import reference_region_on
 from rela_bids.tracers import Tracer
-from rela_bids.volumes import Array
+from rela_bids.transforms import Matrix, from_model_grid
+from rela_bids.volumes import Array, Grid
 
 if TYPE_CHECKING:
     from rela_bids.model.checkpoint import Model
@@ -102,7 +104,7 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def synthesise(
+def sample_pet(
     model: "Model",
     t1w: Array,
     flair: Array | None,
@@ -116,3 +118,18 @@ def synthesise(
     return sample_session(
         model, t1w, flair, mask, tracers, sampling, reference_region_on, on_pass, on_sample
     )
+
+
+def on_t1w(
+    volume: Array,
+    to_template: Matrix,
+    grid: Grid,
+    t1w: nib.Nifti1Image,
+    mask: NDArray[np.bool_],
+) -> nib.Nifti1Image:
+    """`rela_bids.transforms.from_model_grid` as an image, float32, with the geometry of `t1w`."""
+    data = from_model_grid(volume, to_template, grid, t1w, mask=mask)
+    image = nib.Nifti1Image(data, t1w.affine, t1w.header)
+    image.set_data_dtype(np.float32)
+    image.header.set_slope_inter(1, 0)
+    return image

@@ -5,6 +5,7 @@ the other way, from B to A, as ITK, ANTs and BIDS' ``from-A_to-B_mode-image_xfm`
 here are (4, 4), RAS+ mm on both sides; ITK's files hold LPS+.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -161,6 +162,21 @@ def to_model_grid(
         data = _antialiased(data, voxel_sizes, grid.voxel_size * scale)
     to_voxels = np.linalg.inv(image.affine) @ to_template @ grid.affine
     return _pull(data, to_voxels, grid.shape, order)
+
+
+def model_inputs(
+    images: Mapping[str, nib.Nifti1Image], mask: nib.Nifti1Image, to_template: Matrix, grid: Grid
+) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+    """`to_model_grid` of MRI, 0 outside the brain, and of the brain mask, all in the T1w's space.
+
+    A voxel is brain where at least half of it is.
+    """
+    inside = to_model_grid(mask, to_template, grid) >= 0.5
+    arrays = {
+        name: np.where(inside, to_model_grid(image, to_template, grid), np.float32(0))
+        for name, image in images.items()
+    }
+    return arrays, inside
 
 
 def from_model_grid(

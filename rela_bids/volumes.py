@@ -3,8 +3,10 @@
 Affines map voxel indices to RAS+ millimetres. A grid is a shape and such an affine.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +16,7 @@ from scipy import ndimage
 from rela_bids.exceptions import BadDataError, MissingInputError
 
 Array = NDArray[np.float32]
+Scan = Path | str | nib.Nifti1Image
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ TEMPLATE_BRAIN_CENTRE = (0.0, -18.0, 5.0)
 
 def read_array(path: Path | str) -> Array:
     """The voxels of an image that rela_bids itself has written."""
-    return np.asarray(nib.load(path).dataobj, dtype=np.float32)
+    image: Any = nib.load(path)
+    return np.asarray(image.dataobj, dtype=np.float32)
 
 
 def suvr_to_unit(suvr: Array, scale: float) -> Array:
@@ -90,7 +94,8 @@ def suvr_to_unit(suvr: Array, scale: float) -> Array:
 
 def unit_to_suvr(unit: Array, scale: float) -> Array:
     """The inverse of `suvr_to_unit`; negative SUVR, which has no meaning, becomes 0."""
-    return np.maximum((unit + 1.0) * (scale / 2.0), 0.0).astype(np.float32)
+    suvr: Array = np.maximum((unit + 1.0) * (scale / 2.0), 0.0).astype(np.float32)
+    return suvr
 
 
 def minmax_to_unit(data: Array) -> Array:
@@ -116,23 +121,24 @@ def standardise_mri(data: Array, mask: NDArray[np.bool_]) -> Array:
 SHEAR_TOLERANCE = 0.25
 
 
-def load_volume(path: Path | str) -> nib.Nifti1Image:
-    """Read a scan as one 3-D float32 volume, whatever its header and its numbers are like.
+def load_volume(scan: Scan) -> nib.Nifti1Image:
+    """A scan, a file or in memory, as one 3-D float32 volume, whatever its header and numbers.
 
     One-volume 4-D becomes 3-D; scaling is applied; NaN and infinity become 0; negative values are
     clipped, or shifted away where they are many. The sform is used if it is valid, else the qform.
     The voxel grid stays as it is, unless its axes are not at right angles: then the image is
     resampled to the nearest grid of the same voxel sizes whose axes are. Sform and qform of the
-    result agree.
+    result agree, and are what a file of it will hold.
 
     Raises
     ------
     BadDataError
-        If the file cannot be read as NIfTI, has several volumes or fewer than three dimensions, is
+        If the scan cannot be read as NIfTI, has several volumes or fewer than three dimensions, is
         not numeric, or is constant.
     """
+    path = scan_name(scan)
     try:
-        image = nib.load(path)
+        image: Any = scan if isinstance(scan, nib.Nifti1Image) else nib.load(scan)
         data = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         if isinstance(error, FileNotFoundError):
@@ -150,11 +156,19 @@ def load_volume(path: Path | str) -> nib.Nifti1Image:
     if volume.max() == volume.min():
         raise BadDataError(f"{path} is constant: is it the right file?")
     volume, affine = without_shear(volume, affine)
-    clean = nib.Nifti1Image(volume, affine)
-    clean.set_sform(affine, code)
-    clean.set_qform(affine, code)
+    # As float32, so that it makes no difference whether the volume went through a file.
+    clean = nib.Nifti1Image(volume, affine.astype(np.float32).astype(np.float64))
+    clean.set_sform(clean.affine, code)
+    clean.set_qform(clean.affine, code)
     clean.header.set_xyzt_units("mm", "sec")
     return clean
+
+
+def scan_name(scan: Scan) -> str:
+    """What a message calls a scan."""
+    if isinstance(scan, nib.Nifti1Image):
+        return scan.get_filename() or "an image given in memory"
+    return str(scan)
 
 
 def _three_dimensional(data: NDArray[np.generic], path: Path | str) -> NDArray[np.generic]:
@@ -168,7 +182,8 @@ def _three_dimensional(data: NDArray[np.generic], path: Path | str) -> NDArray[n
 
 def valid_affine(header: nib.Nifti1Header, path: Path | str) -> tuple[NDArray[np.float64], int]:
     """The sform if it is usable, else the qform, with its code."""
-    for read in (header.get_sform, header.get_qform):
+    readers: tuple[Callable[..., Any], ...] = (header.get_sform, header.get_qform)
+    for read in readers:
         try:
             affine, code = read(coded=True)
         except (ValueError, nib.spatialimages.HeaderDataError):
@@ -190,7 +205,8 @@ def _finite_and_positive(data: Array) -> Array:
     data = np.nan_to_num(data, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     # A few negative voxels are ringing; many are an offset.
     offset = min(float(np.percentile(data[::2, ::2, ::2], 1)), 0.0)
-    return np.maximum(data - np.float32(offset), 0)
+    positive: Array = np.maximum(data - np.float32(offset), 0)
+    return positive
 
 
 def without_shear(data: Array, affine: NDArray[np.float64]) -> tuple[Array, NDArray[np.float64]]:

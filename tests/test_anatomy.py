@@ -242,10 +242,10 @@ def test_a_whole_head_is_not_taken_for_a_stripped_one(head):
         brain_mask.stripped_mask(head[0])
 
 
-def test_deepbet_where_it_is_not_installed_says_how_to_install_it(tmp_path, monkeypatch):
+def test_deepbet_where_it_is_not_installed_says_how_to_install_it(head, monkeypatch):
     monkeypatch.setitem(sys.modules, "deepbet", None)
     with pytest.raises(UsageError, match=r"rela_bids\[deepbet\]"):
-        brain_mask.deepbet_mask(tmp_path / "t1w.nii.gz", tmp_path / "mask.nii.gz")
+        brain_mask.deepbet_mask(head[0])
 
 
 class TestQuality:

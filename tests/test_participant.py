@@ -10,7 +10,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
+from rela_bids import synthesize
 from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.tracers import TRACERS
 
@@ -154,6 +156,29 @@ def test_one_session_alone_on_one_process_gives_the_same_bytes(whole, dataset):
             assert digest(path) == digest(out / path.relative_to(again)), path.name
             compared += 1
     assert compared >= 10
+
+
+@pytest.mark.filterwarnings("ignore:The model was trained on simulated PET")
+def test_from_python_the_same_mri_gives_the_same_pet_and_metadata(whole, dataset):
+    out, _ = whole
+    anat = dataset / "sub-01/anat"
+    threads = torch.get_num_threads()
+    pet = synthesize(
+        nib.load(anat / "sub-01_T1w.nii.gz"),
+        anat / "sub-01_FLAIR.nii.gz",
+        "18FFDG",
+        n_samples=3,
+        subject="01",
+        device="cpu",
+    )
+    assert torch.get_num_threads() == threads
+    for image, description in ((pet.mean, "synth"), (pet.std, "synthstd")):
+        path = out / f"sub-01/pet/sub-01_trc-18FFDG_space-T1w_desc-{description}_pet.nii.gz"
+        written = nib.load(path)
+        np.testing.assert_array_equal(image.affine, written.affine)
+        np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(written.dataobj))
+    sidecar = out / "sub-01/pet/sub-01_trc-18FFDG_space-T1w_desc-synth_pet.json"
+    assert pet.metadata.items() <= (json.loads(sidecar.read_text()) | {"Sources": []}).items()
 
 
 def digest(path: Path) -> str:

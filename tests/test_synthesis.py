@@ -13,7 +13,7 @@ from rela_bids.model.inference import Sampling, mean_and_std, mri_channels, to_s
 from rela_bids.model.networks import build_denoiser
 from rela_bids.model.presets import PRESETS
 from rela_bids.settings import SynthesisSettings
-from rela_bids.synthesis import plan_synthesis, resolve_device, synthesise
+from rela_bids.synthesis import plan_synthesis, resolve_device, sample_pet
 from rela_bids.templates import reference_region_on
 from rela_bids.tracers import TRACERS
 from rela_bids.volumes import TEMPLATE_BRAIN_CENTRE, Grid
@@ -48,7 +48,7 @@ SAMPLING = Sampling(n_samples=3, steps=2, seed=1, names=("01", "1"))
 def run(model_file, brain, sampling=SAMPLING, tracers=("18FAV45", "18FAV1451"), flair=True):
     t1w, flair_data, mask = brain
     return list(
-        synthesise(
+        sample_pet(
             load_model(model_file), t1w, flair_data if flair else None, mask, tracers, sampling
         )
     )
@@ -91,7 +91,7 @@ def test_flair_makes_a_difference_and_its_absence_is_no_error(model_file, brain)
 def test_passes_are_counted_up_to_their_number(model_file, brain):
     seen = []
     t1w, flair, mask = brain
-    for _ in synthesise(
+    for _ in sample_pet(
         load_model(model_file), t1w, flair, mask, list(TWO), SAMPLING, lambda *p: seen.append(p)
     ):
         pass
@@ -101,7 +101,7 @@ def test_passes_are_counted_up_to_their_number(model_file, brain):
 def test_every_sample_is_handed_out_as_it_is_made(model_file, brain):
     seen = {label: [] for label in TWO}
     model, passed = load_model(model_file), lambda done, total: None
-    pets = synthesise(
+    pets = sample_pet(
         model, *brain, list(TWO), SAMPLING, passed, lambda label, suvr: seen[label].append(suvr)
     )
     for pet in pets:

@@ -21,7 +21,7 @@ from rela_bids.model.checkpoint import load_model
 from rela_bids.model.dataset import Example, Record, read_manifest, write_example
 from rela_bids.model.inference import Sampling
 from rela_bids.model.presets import PRESETS
-from rela_bids.synthesis import synthesise
+from rela_bids.synthesis import sample_pet
 from rela_bids.tracers import TRACERS
 from rela_bids.training import (
     TrainedModel,
@@ -174,7 +174,7 @@ def test_a_model_is_judged_by_the_pet_that_its_users_will_get(tmp_path, intensit
     sampling = Sampling(
         config.n_samples, config.sampling_steps, 1, (judged.subject, judged.session)
     )
-    (pet,) = synthesise(model, t1w, flair, np.array(mask), [row["tracer"]], sampling)
+    (pet,) = sample_pet(model, t1w, flair, np.array(mask), [row["tracer"]], sampling)
     scale = model.tracers[row["tracer"]].suvr_scale
     psnr = 10 * np.log10(scale**2 / np.mean((pet.mean - measured)[mask] ** 2))
     assert float(row["psnr"]) == pytest.approx(psnr, abs=0.01)

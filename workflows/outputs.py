@@ -175,22 +175,13 @@ def _pet_files(
     space: str,
 ) -> Iterator[_File]:
     derivatives = names.Derivatives(settings.output_dir)
-    seen = {"T1w": session.t1w, "FLAIR": session.flair}
-    inputs = {
-        modality: path
-        for modality, path in seen.items()
-        if path is not None and modality.lower() in plan.config.inputs
+    images = {"T1w": session.t1w, "FLAIR": session.flair}
+    uris = {
+        image: names.raw_uri(path, settings.bids_dir)
+        for image, path in images.items()
+        if path is not None
     }
-    sampling = sidecars.Sampling(
-        model=plan.name,
-        model_sha256=plan.sha256,
-        trained_on=plan.trained_on,
-        simulated=plan.simulated,
-        inputs=tuple(inputs),
-        random_seed=plan.random_seed,
-        sampling_steps=plan.sampling_steps,
-        n_samples=plan.n_samples,
-    )
+    sampling = sidecars.Sampling.of(plan, list(uris))
     t1w = derivatives.uri(derivatives.path(session, names.T1W))
     for label, tracer in plan.tracers.items():
         yield _File(
@@ -200,7 +191,7 @@ def _pet_files(
                 tracer,
                 sampling,
                 statistic=kind,
-                sources=[names.raw_uri(path, settings.bids_dir) for path in inputs.values()],
+                sources=[uris[image] for image in sampling.inputs],
                 spatial_reference=t1w if space == "T1w" else None,
             ),
         )

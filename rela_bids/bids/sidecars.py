@@ -5,9 +5,12 @@ No field of an acquisition is copied: a derivative was computed, not scanned.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rela_bids.tracers import Tracer
+
+if TYPE_CHECKING:
+    from rela_bids.synthesis import SynthesisPlan
 
 SIMULATED_WARNING = (
     "The model was trained on simulated PET. It is for trying out the software; its images say "
@@ -35,6 +38,20 @@ class Sampling:
     random_seed: int
     sampling_steps: int
     n_samples: int
+
+    @classmethod
+    def of(cls, plan: "SynthesisPlan", given: Sequence[str]) -> "Sampling":
+        """By a plan, of a session that has the images `given`."""
+        return cls(
+            model=plan.name,
+            model_sha256=plan.sha256,
+            trained_on=plan.trained_on,
+            simulated=plan.simulated,
+            inputs=tuple(image for image in given if image.lower() in plan.config.inputs),
+            random_seed=plan.random_seed,
+            sampling_steps=plan.sampling_steps,
+            n_samples=plan.n_samples,
+        )
 
 
 def synth_sidecar(

@@ -75,25 +75,19 @@ class _ExtractBrainOutput(TraitedSpec):
 
 
 class ExtractBrain(SimpleInterface):
-    """A brain mask by one of the methods of ``--skull-strip``."""
+    """A brain mask by one of the methods of ``--skull-strip`` (`brain_mask.make_mask`)."""
 
     input_spec = _ExtractBrainInput
     output_spec = _ExtractBrainOutput
 
     def _run_interface(self, runtime):
-        out = Path(runtime.cwd, "mask.nii.gz")
-        if self.inputs.method == "deepbet":
-            brain_mask.deepbet_mask(Path(self.inputs.t1w), out)
-        else:
-            t1w = nib.load(self.inputs.t1w)
-            if self.inputs.method == "skip":
-                mask = brain_mask.stripped_mask(t1w)
-            else:
-                mask = brain_mask.extract_brain(
-                    t1w, nib.load(self.inputs.template), self._whole_head()
-                ).mask
-            nib.save(mask, out)
-        self._results["mask"] = str(out)
+        mask = brain_mask.make_mask(
+            nib.load(self.inputs.t1w),
+            nib.load(self.inputs.template),
+            self.inputs.method,
+            self._whole_head(),
+        )
+        self._results["mask"] = _save(mask, runtime, "mask.nii.gz")
         return runtime
 
     def _whole_head(self):
@@ -145,10 +139,8 @@ class BrainToTemplate(SimpleInterface):
 
 
 def _brain_and_template(inputs: object) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
-    t1w, mask = nib.load(inputs.t1w), nib.load(inputs.mask)
-    inside = np.asarray(mask.dataobj) > 0
-    brain = np.where(inside, np.asarray(t1w.dataobj, dtype=np.float32), np.float32(0))
-    return nib.Nifti1Image(brain, t1w.affine), nib.load(inputs.template)
+    brain = brain_mask.strip(nib.load(inputs.t1w), nib.load(inputs.mask))
+    return brain, nib.load(inputs.template)
 
 
 class _JudgeMaskInput(_BrainInput):

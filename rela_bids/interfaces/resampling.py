@@ -34,7 +34,7 @@ class _ModelInputsOutput(TraitedSpec):
 
 
 class ModelInputs(SimpleInterface):
-    """T1w, FLAIR and mask on the model grid, 0 outside the brain (`transforms.to_model_grid`)."""
+    """T1w, FLAIR and mask on the model grid (`transforms.model_inputs`)."""
 
     input_spec = _ModelInputsInput
     output_spec = _ModelInputsOutput
@@ -42,14 +42,13 @@ class ModelInputs(SimpleInterface):
     def _run_interface(self, runtime):
         grid = Grid(self.inputs.shape, self.inputs.voxel_size, self.inputs.origin)
         matrix = transforms.read_affine(self.inputs.t1w_to_template_affine)
-        mask_image = nib.load(self.inputs.brain_mask)
-        mask = transforms.to_model_grid(mask_image, matrix, grid) >= 0.5
-        results = {"mask": mask.astype(np.uint8)}
-        for modality in ("t1w", "flair"):
-            if isdefined(path := getattr(self.inputs, modality)):
-                data = transforms.to_model_grid(nib.load(path), matrix, grid)
-                results[modality] = np.where(mask, data, np.float32(0))
-        for key, data in results.items():
+        images = {
+            modality: nib.load(path)
+            for modality in ("t1w", "flair")
+            if isdefined(path := getattr(self.inputs, modality))
+        }
+        mri, mask = transforms.model_inputs(images, nib.load(self.inputs.brain_mask), matrix, grid)
+        for key, data in {**mri, "mask": mask.astype(np.uint8)}.items():
             path = Path(runtime.cwd, f"{key}.nii.gz")
             nib.save(grid.image(data), path)
             self._results[key] = str(path)

@@ -44,14 +44,14 @@ class _SamplePETOutputSpec(TraitedSpec):
 
 
 class SamplePET(SimpleInterface):
-    """`rela_bids.synthesis.synthesise` on files on the model grid."""
+    """`rela_bids.synthesis.sample_pet` on files on the model grid."""
 
     input_spec = _SamplePETInputSpec
     output_spec = _SamplePETOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         from rela_bids.model.checkpoint import load_model
-        from rela_bids.synthesis import Sampling, synthesise
+        from rela_bids.synthesis import Sampling, sample_pet
 
         inputs, folder = self.inputs, Path(runtime.cwd)
         sampling = Sampling(
@@ -66,7 +66,7 @@ class SamplePET(SimpleInterface):
         t1w, mask = nib.load(inputs.t1w), read_array(inputs.brain_mask) > 0
         # Half precision and the mask alone: with eight samples of six tracers some 20 MB.
         samples: dict[str, list[Any]] = defaultdict(list)
-        for pet in synthesise(
+        for pet in sample_pet(
             load_model(inputs.model, device=inputs.device),
             read_array(inputs.t1w),
             read_array(inputs.flair) if isdefined(inputs.flair) else None,
@@ -102,25 +102,21 @@ class _ToT1wOutputSpec(TraitedSpec):
 
 
 class ToT1w(SimpleInterface):
-    """`rela_bids.transforms.from_model_grid` on files."""
+    """`rela_bids.synthesis.on_t1w` on files."""
 
     input_spec = _ToT1wInputSpec
     output_spec = _ToT1wOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from rela_bids.transforms import from_model_grid, read_affine
+        from rela_bids.synthesis import on_t1w
+        from rela_bids.transforms import read_affine
 
         reference = nib.load(self.inputs.reference)
         mask = read_array(self.inputs.brain_mask) > 0
         affine = read_affine(self.inputs.t1w_to_template)
         written = []
         for volume in self.inputs.volumes:
-            data = from_model_grid(
-                read_array(volume), affine, self.inputs.grid, reference, mask=mask
-            )
-            image = nib.Nifti1Image(data, reference.affine, reference.header)
-            image.set_data_dtype(np.float32)
-            image.header.set_slope_inter(1, 0)
+            image = on_t1w(read_array(volume), affine, self.inputs.grid, reference, mask)
             path = Path(runtime.cwd, Path(volume).name)
             image.to_filename(path)
             written.append(str(path))
