@@ -143,6 +143,11 @@ class Settings:
     dry_run: bool = False
     verbose: int = 0
 
+    @property
+    def log_level(self) -> str:
+        """Of Nipype's loggers: quiet unless asked."""
+        return ("CRITICAL", "INFO", "DEBUG")[min(self.verbose, 2)]
+
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """A dataclass as plain dicts, lists, strings and numbers; what is None is left out."""

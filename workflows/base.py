@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nipype import config
+from nipype import config, logging
 from nipype.pipeline import engine as pe
 
 from rela_bids.bids.derivatives import Derivatives
@@ -56,6 +56,10 @@ def configure_nipype(settings: Settings) -> None:
             }
         }
     )
+    # The file of settings is read once, by the first import, which may have come before it was
+    # written.
+    for name in ("workflow", "utils", "interface"):
+        logging.getLogger(f"nipype.{name}").setLevel(settings.log_level)
 
 
 def _configure(workflow: pe.Workflow, execution: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ def make_folders(settings: Settings) -> None:
     for name in ("NIPYPE_CONFIG_DIR", "MPLCONFIGDIR"):
         make_folder(Path(os.environ[name]))
     config = Path(os.environ["NIPYPE_CONFIG_DIR"], "nipype.cfg")
-    write_text(config, nipype_config(settings.verbose))
+    write_text(config, nipype_config(settings.log_level))
 
 
 def make_folder(folder: Path) -> None:
@@ -74,9 +74,8 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def nipype_config(verbose: int) -> str:
-    """Nipype's own settings file, which its workers read too; quiet unless asked."""
-    level = ["CRITICAL", "INFO", "DEBUG"][min(verbose, 2)]
+def nipype_config(level: str) -> str:
+    """Nipype's own settings file, which its workers read too."""
     return (
         "[logging]\n"
         f"workflow_level = {level}\nutils_level = {level}\ninterface_level = {level}\n"
