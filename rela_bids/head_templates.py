@@ -4,7 +4,7 @@ Files are looked for by name; nothing is imported or downloaded, since nodes hav
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from rela_bids.exceptions import MissingInputError
-from rela_bids.templates import brain_t1w
+from rela_bids.templates import TEMPLATE_SPACE, brain_t1w
 from rela_bids.transforms import resample
 from rela_bids.volumes import load_volume
 
@@ -70,7 +70,26 @@ def find_template(asked: str | None = None) -> HeadTemplate:
         return _packaged()
     found = _templateflow(asked) or (_colin27() if asked == "Colin27" else None)
     if found is None:
-        raise MissingInputError(_how_to_get(asked))
+        raise MissingInputError(_how_to_get(asked, "--skull-strip-template"))
+    return found
+
+
+def other_spaces(output_spaces: Iterable[str]) -> tuple[str, ...]:
+    """Those of the output spaces that need a template of their own."""
+    return tuple(space for space in output_spaces if space not in ("T1w", TEMPLATE_SPACE))
+
+
+def find_space(asked: str) -> HeadTemplate:
+    """The template of an output space that is not packaged, ``NAME[:cohort-N][:res-N]``.
+
+    Raises
+    ------
+    MissingInputError
+        If TemplateFlow does not have it on disk.
+    """
+    found = _templateflow(asked)
+    if found is None:
+        raise MissingInputError(_how_to_get(asked, "--output-spaces"))
     return found
 
 
@@ -128,12 +147,13 @@ def _masks_beside(t1w: Path) -> Iterator[Path]:
 
 def _templateflow(asked: str) -> HeadTemplate | None:
     """The finest whole-head T1w of a template, ``NAME[:cohort-N][:res-N]``, that has a mask."""
-    name, *entities = asked.split(":")
+    name, *entities = asked.replace("res-0", "res-").split(":")
     folder = templateflow_home() / f"tpl-{name}"
     heads = (
         path
         for path in sorted(folder.rglob(f"tpl-{name}_*T1w.nii.gz"))
-        if "_desc-" not in path.name and {*entities} <= {*path.name.split("_")}
+        if "_desc-" not in path.name
+        and {*entities} <= {part.replace("res-0", "res-") for part in path.name.split("_")}
     )
     for t1w in filter(_is_there, heads):
         if mask := next(filter(_is_there, _masks_beside(t1w)), None):
@@ -149,12 +169,12 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _how_to_get(asked: str) -> str:
+def _how_to_get(asked: str, option: str) -> str:
     name = asked.split(":")[0]
     if name == "Colin27":
         return f"Colin 27 is not at {COLIN27}: apt-get install mricron-data"
     return (
-        f"--skull-strip-template {asked}: no whole-head T1w with a brain mask in "
+        f"{option} {asked}: no whole-head T1w with a brain mask in "
         f"{templateflow_home() / f'tpl-{name}'}: where there is internet, run "
         f"`pip install templateflow && templateflow get {name}`, and set TEMPLATEFLOW_HOME if the "
         "folder is to be copied"

@@ -16,7 +16,6 @@ from rela_bids.exceptions import BadDataError
 
 Level = Literal["participant", "group"]
 SkullStrip = Literal["ants", "deepbet", "skip"]
-Space = Literal["T1w", "MNI152NLin2009cAsym"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Preset = Literal["fast", "paper"]
 
@@ -53,11 +52,13 @@ class AnatomySettings:
     Attributes
     ----------
     skull_strip_template : for ``"ants"``, see `rela_bids.head_templates.find_template`.
+    output_spaces : ``T1w``, ``MNI152NLin2009cAsym``, or other templates of TemplateFlow,
+        ``NAME[:cohort-N][:res-N]``, see `rela_bids.head_templates.find_space`.
     """
 
     skull_strip: SkullStrip = "ants"
     skull_strip_template: str | None = None
-    output_spaces: tuple[Space, ...] = ("T1w",)
+    output_spaces: tuple[str, ...] = ("T1w",)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from rela_bids import head_templates
 from rela_bids.exceptions import MissingInputError
-from rela_bids.head_templates import find_template, load_marked
+from rela_bids.head_templates import find_space, find_template, load_marked
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +127,19 @@ def test_of_a_probability_more_than_half_is_brain(tmp_path):
     nib.save(nib.Nifti1Image(data, half.affine), found.mask)
     _, mask = load_marked(found.t1w, found.mask)
     assert np.asarray(mask.dataobj).sum() == 3 * 4 * 4
+
+
+def test_an_output_space_is_a_template_at_a_resolution(tmp_path):
+    for number in (1, 2):
+        templateflow(
+            tmp_path, "MNI152NLin6Asym", *(e.replace("01", f"0{number}") for e in WITH_MASK)
+        )
+    assert find_space("MNI152NLin6Asym").t1w.name.endswith("_res-01_T1w.nii.gz")
+    for resolution in ("res-2", "res-02"):
+        found = find_space(f"MNI152NLin6Asym:{resolution}")
+        assert found.t1w.name.endswith("_res-02_T1w.nii.gz")
+
+
+def test_an_output_space_that_is_not_on_disk_says_how_to_get_it():
+    with pytest.raises(MissingInputError, match=r"--output-spaces NKI.*templateflow get NKI"):
+        find_space("NKI:res-1")

@@ -140,7 +140,7 @@ def test_memory_is_in_gigabytes_unless_it_says_otherwise(bids, text, gigabytes):
         (["--mem", "lots"], "--mem"),
         (["--device", "tpu"], "--device"),
         (["--skull-strip", "knife"], "--skull-strip"),
-        (["--output-spaces", "Talairach"], "--output-spaces"),
+        (["--output-spaces", "MNI_2mm"], "--output-spaces"),
         (["--participant-label", "../01"], "--participant-label"),
         (["--participant-label", "a-b"], "--participant-label"),
         (["--participant-label"], "--participant-label"),

@@ -91,7 +91,7 @@ def test_a_whole_number_serves_as_a_float():
         ('level = "person"', "settings.level"),
         ("synthesis = 4", "settings.synthesis"),
         ("[synthesis]\nn_samples = true", "settings.synthesis.n_samples"),
-        ('[anatomy]\noutput_spaces = ["Talairach"]', "settings.anatomy.output_spaces"),
+        ("[anatomy]\noutput_spaces = [2]", "settings.anatomy.output_spaces"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(toml, named):

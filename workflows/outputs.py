@@ -81,7 +81,7 @@ def init_pet_outputs_wf(
     spaces = {"T1w": ""} | (
         {TEMPLATE_SPACE: "_in_template"} if TEMPLATE_SPACE in settings.anatomy.output_spaces else {}
     )
-    kinds = {"mean": names.SYNTH} | ({"std": names.SYNTH_STD} if plan.n_samples > 1 else {})
+    kinds = pet_kinds(plan)
     fields = [f"{kind}{suffix}" for kind in kinds for suffix in spaces.values()]
     _add_ends(workflow, fields)
     for kind, output in kinds.items():
@@ -89,6 +89,47 @@ def init_pet_outputs_wf(
             files = list(_pet_files(session, settings, plan, kind, output, space))
             _save(workflow, f"{kind}{suffix}", files)
     return workflow
+
+
+def init_space_outputs_wf(
+    *,
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    space: str,
+    name: str = "space_outputs_wf",
+) -> pe.Workflow:
+    """Save synthetic PET in a further standard space, and the transforms to it and back.
+
+    Inputs
+    ------
+    to_space_xfm, from_space_xfm, mean, std
+        files in the work folder, of mean and std one per tracer in the order of the plan
+    """
+    workflow = pe.Workflow(name=name)
+    derivatives = names.Derivatives(settings.output_dir)
+    kinds = pet_kinds(plan)
+    _add_ends(workflow, ["to_space_xfm", "from_space_xfm", *kinds])
+    for field, moving, fixed in (
+        ("to_space_xfm", "T1w", space),
+        ("from_space_xfm", space, "T1w"),
+    ):
+        path = derivatives.path(session, names.transform(moving, fixed))
+        sidecar = sidecars.transform_sidecar(
+            moving=moving,
+            fixed=fixed,
+            kind="SyN",
+            sources=[names.raw_uri(session.t1w, settings.bids_dir)],
+        )
+        _save(workflow, field, [_File(field, str(path), sidecar)])
+    for kind, output in kinds.items():
+        _save(workflow, kind, list(_pet_files(session, settings, plan, kind, output, space)))
+    return workflow
+
+
+def pet_kinds(plan: SynthesisPlan) -> dict[str, names.Output]:
+    """The images per tracer; one sample has no standard deviation."""
+    return {"mean": names.SYNTH} | ({"std": names.SYNTH_STD} if plan.n_samples > 1 else {})
 
 
 def _add_ends(workflow: pe.Workflow, fields: Sequence[str]) -> None:
@@ -183,11 +224,15 @@ def _pet_files(
     }
     sampling = sidecars.Sampling.of(plan, list(uris))
     t1w = derivatives.uri(derivatives.path(session, names.T1W))
+    resolution = (
+        {"Resolution": "That of the template's T1w"} if "res" in names.space_entities(space) else {}
+    )
     for label, tracer in plan.tracers.items():
         yield _File(
             kind,
             str(derivatives.path(session, output, tracer=label, space=space)),
-            sidecars.synth_sidecar(
+            resolution
+            | sidecars.synth_sidecar(
                 tracer,
                 sampling,
                 statistic=kind,

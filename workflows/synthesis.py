@@ -8,7 +8,7 @@ from nipype.pipeline import engine as pe
 from rela_bids.interfaces.synthesis import SamplePET, ToT1w, ToTemplate
 from rela_bids.settings import Resources
 from rela_bids.synthesis import SynthesisPlan
-from rela_bids.templates import TEMPLATE_SPACE
+from rela_bids.templates import TEMPLATE_SPACE, brain_t1w
 
 # Peak of one process: torch, the network and a 2 mm volume. See benchmarks/.
 SAMPLING_MEM_GB = 2.0
@@ -114,7 +114,9 @@ def init_synthesis_wf(
 def _add_template_space(
     workflow: pe.Workflow, kind: str, inputnode: pe.Node, to_t1w: pe.Node, outputnode: pe.Node
 ) -> None:
-    to_template = pe.Node(ToTemplate(), name=f"{kind}_to_template", mem_gb=1.0)
+    to_template = pe.Node(
+        ToTemplate(template=str(brain_t1w())), name=f"{kind}_to_template", mem_gb=1.0
+    )
     workflow.connect(
         [
             (to_t1w, to_template, [("volumes", "volumes")]),

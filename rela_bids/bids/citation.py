@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from rela_bids import __version__
-from rela_bids.settings import Settings, SkullStrip, Space
+from rela_bids.settings import Settings, SkullStrip
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,14 @@ _SKULL_STRIP: dict[SkullStrip, str] = {
     "skip": "The images had been skull-stripped before.",
 }
 
-_SPACES: dict[Space, str] = {
-    "T1w": "the T1w image's own space",
-    "MNI152NLin2009cAsym": "the space of that template, through a symmetric diffeomorphic "
-    "registration [@syn]",
-}
+
+def _space(name: str) -> str:
+    if name == "T1w":
+        return "the T1w image's own space"
+    return (
+        f"the space of the template {name.replace(':', ', ')}, through a symmetric diffeomorphic "
+        "registration [@syn]"
+    )
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ def describe_methods(settings: Settings, tracers: Sequence[str], *, simulated: b
     `tracers` are those synthesised, as the text is to call them; `simulated` says that the model
     learned from simulated PET.
     """
-    spaces = " and in ".join(_SPACES[space] for space in settings.anatomy.output_spaces)
+    spaces = " and in ".join(_space(space) for space in settings.anatomy.output_spaces)
     paragraphs = [
         f"PET was synthesised with rela_bids {__version__} from T1-weighted and, where there was "
         f"one, T2-FLAIR MRI in a BIDS dataset [@bids; @pybids]. {_built_on()}",

@@ -22,7 +22,7 @@ LINK_TO_RAW = "raw"
 GENERATOR = "rela_bids"
 
 # As in the BIDS schema; from, to and mode are of the (unmerged) transform files.
-ENTITY_ORDER = ("trc", "from", "to", "mode", "space", "desc")
+ENTITY_ORDER = ("trc", "from", "to", "mode", "space", "cohort", "res", "desc")
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,34 @@ class Output:
         return stem + (self.extension if extension is None else extension)
 
 
+def space_entities(space: str) -> dict[str, str]:
+    """Entities of an output space, which is named as TemplateFlow's are.
+
+    >>> space_entities("MNI152NLin6Asym:res-2")
+    {'space': 'MNI152NLin6Asym', 'res': '2'}
+    """
+    name, *more = space.split(":")
+    return {"space": name, **dict(entity.split("-", 1) for entity in more)}
+
+
+def transform(moving: str, fixed: str) -> Output:
+    """The transform that resamples images of space `moving` onto space `fixed`.
+
+    >>> transform("T1w", "MNIPediatricAsym:cohort-2:res-1").entities["to"]
+    'MNIPediatricAsym+2'
+    """
+    ends = {}
+    for end, space in (("from", moving), ("to", fixed)):
+        entities = space_entities(space)
+        ends[end] = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
+    return Output("anat", "xfm", ".h5", entities=ends | {"mode": "image"})
+
+
 T1W = Output("anat", "T1w", entities={"desc": "preproc"})
 BRAIN_MASK = Output("anat", "mask", entities={"desc": "brain"})
 FLAIR = Output("anat", "FLAIR", entities={"space": "T1w", "desc": "preproc"})
-TO_TEMPLATE = Output(
-    "anat", "xfm", ".h5", entities={"from": "T1w", "to": TEMPLATE_SPACE, "mode": "image"}
-)
-FROM_TEMPLATE = Output(
-    "anat", "xfm", ".h5", entities={"from": TEMPLATE_SPACE, "to": "T1w", "mode": "image"}
-)
+TO_TEMPLATE = transform("T1w", TEMPLATE_SPACE)
+FROM_TEMPLATE = transform(TEMPLATE_SPACE, "T1w")
 SYNTH = Output("pet", "pet", entities={"desc": "synth"})
 SYNTH_STD = Output("pet", "pet", entities={"desc": "synthstd"})
 
@@ -71,8 +90,8 @@ class Derivatives:
         extension: str | None = None,
     ) -> Path:
         """Path of an output; `extension=".json"` gives its sidecar."""
-        given = {"trc": tracer, "space": space}
-        entities = {key: value for key, value in given.items() if value is not None}
+        entities = {} if tracer is None else {"trc": tracer}
+        entities |= {} if space is None else space_entities(space)
         name = output.name(session, extension=extension, **entities)
         return self.root / session.folder / output.datatype / name
 

@@ -58,6 +58,15 @@ def name(text: str) -> str:
     return text
 
 
+def space(text: str) -> str:
+    """An output space: ``NAME[:cohort-N][:res-N]``."""
+    if not re.fullmatch(r"[A-Za-z0-9]+(:cohort-[A-Za-z0-9]+)?(:res-[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a space such as MNI152NLin2009cAsym or MNI152NLin6Asym:res-2"
+        )
+    return text
+
+
 def duration(text: str) -> float:
     """``HH:MM:SS`` in seconds."""
     parts = text.split(":")

@@ -12,6 +12,7 @@ from rela_bids.cli.argument_types import (
     integer,
     label_of,
     name,
+    space,
 )
 from rela_bids.settings import (
     DEFAULT_MODEL,
@@ -19,7 +20,6 @@ from rela_bids.settings import (
     Device,
     Preset,
     SkullStrip,
-    Space,
     SynthesisSettings,
     TrainingSettings,
 )
@@ -95,11 +95,11 @@ def add_anatomy(group: Any) -> None:
     group.add_argument(
         "--output-spaces",
         nargs="+",
-        choices=get_args(Space),
+        type=space,
         default=list(default.output_spaces),
         metavar="SPACE",
-        help=f"spaces in which PET is written, of {', '.join(get_args(Space))}; T1w is always "
-        "among them (default: T1w alone)",
+        help="spaces in which PET is written: MNI152NLin2009cAsym, or a TemplateFlow name that is "
+        "on disk, such as MNI152NLin6Asym:res-2; T1w is always among them (default: T1w alone)",
     )
     group.add_argument(
         "--skull-strip",

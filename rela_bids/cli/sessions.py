@@ -12,7 +12,7 @@ from rela_bids.bids.citation import Methods
 from rela_bids.bids.dataset import ensure_dataset
 from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.query import Session, read_sessions
-from rela_bids.head_templates import find_template
+from rela_bids.head_templates import find_space, find_template, other_spaces
 from rela_bids.settings import Settings, to_toml
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def begin_run(settings: Settings, methods: Methods) -> str:
     """
     from rela_bids.cli.environment import make_folders
 
-    if settings.anatomy.skull_strip == "ants":
-        find_template(settings.anatomy.skull_strip_template)
+    check_templates(settings)
     make_folders(settings)
     ensure_dataset(
         settings.output_dir, settings.bids_dir, methods=methods, work_dir=settings.work_dir
@@ -59,6 +58,20 @@ def begin_run(settings: Settings, methods: Methods) -> str:
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
     write_text(Derivatives(settings.output_dir).settings(run), to_toml(settings))
     return run
+
+
+def check_templates(settings: Settings) -> None:
+    """Look for the templates that a run will need.
+
+    Raises
+    ------
+    MissingInputError
+        If one is not on disk.
+    """
+    if settings.anatomy.skull_strip == "ants":
+        find_template(settings.anatomy.skull_strip_template)
+    for space in other_spaces(settings.anatomy.output_spaces):
+        find_space(space)
 
 
 def execute(

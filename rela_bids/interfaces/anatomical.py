@@ -143,6 +143,29 @@ def _brain_and_template(inputs: object) -> tuple[nib.Nifti1Image, nib.Nifti1Imag
     return brain, nib.load(inputs.template)
 
 
+class _StripTemplateInput(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc="of a template, whole head")
+    mask = File(exists=True, mandatory=True, desc="of its brain")
+
+
+class _StripTemplateOutput(TraitedSpec):
+    brain = File(exists=True, desc="the T1w on its own grid, 0 outside the brain")
+
+
+class StripTemplate(SimpleInterface):
+    """The brain of a template (`head_templates.load_marked`)."""
+
+    input_spec = _StripTemplateInput
+    output_spec = _StripTemplateOutput
+
+    def _run_interface(self, runtime):
+        t1w, mask = head_templates.load_marked(self.inputs.t1w, self.inputs.mask)
+        data = np.where(np.asarray(mask.dataobj) > 0, np.asarray(t1w.dataobj, np.float32), 0)
+        brain = nib.Nifti1Image(data.astype(np.float32), t1w.affine)
+        self._results["brain"] = _save(brain, runtime, "template_brain.nii.gz")
+        return runtime
+
+
 class _JudgeMaskInput(_BrainInput):
     affine = File(exists=True, mandatory=True, desc="ITK .mat, T1w to template")
     source = traits.Str(mandatory=True, desc="the T1w as the user knows it, for messages")

@@ -127,6 +127,7 @@ class ToT1w(SimpleInterface):
 class _ToTemplateInputSpec(BaseInterfaceInputSpec):
     volumes = traits.List(File(exists=True), mandatory=True, desc="on the T1w grid")
     transform = File(exists=True, mandatory=True, desc="composite from T1w to template")
+    template = File(exists=True, mandatory=True, desc="the image whose grid is taken")
 
 
 class _ToTemplateOutputSpec(TraitedSpec):
@@ -142,9 +143,7 @@ class ToTemplate(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         import ants
 
-        from rela_bids.templates import brain_t1w
-
-        template = ants.image_read(str(brain_t1w()))
+        template = ants.image_read(self.inputs.template)
         written = []
         for volume in self.inputs.volumes:
             moved = ants.apply_transforms(
