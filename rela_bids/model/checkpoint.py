@@ -110,7 +110,7 @@ def read_published(path: Path) -> dict[str, Any]:
         If the file is no such checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         content["model_state_dict"] = {
             _renamed(name): weight for name, weight in content["model_state_dict"].items()
         }
@@ -130,5 +130,6 @@ def _renamed(name: str) -> str:
 
 def _weights_of(path: Path) -> dict[str, Tensor]:
     if is_published(path):
-        return read_published(path)["model_state_dict"]
+        weights: dict[str, Tensor] = read_published(path)["model_state_dict"]
+        return weights
     return load_file(path)

@@ -67,15 +67,16 @@ class Record:
     tracers: tuple[str, ...]
     folder: Path
 
-    def load(self, kind: str) -> NDArray[np.generic]:
+    def load(self, kind: str) -> NDArray[Any]:
         """``t1w``, ``flair``, ``mask`` or ``pet-<tracer label>``, memory-mapped."""
         path = self.folder / f"{kind}.npy"
         try:
-            return np.load(path, mmap_mode="r")
+            voxels: NDArray[Any] = np.load(path, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise BadDataError(
                 f"{path} cannot be read ({error}): remove {self.folder} and prepare it again"
             ) from error
+        return voxels
 
 
 def write_example(folder: Path, example: Example) -> Path:

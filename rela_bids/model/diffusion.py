@@ -127,7 +127,7 @@ class Schedule:
 
         The published code uses ᾱ[t - 1] whatever the stride; with s = t - 1 the two agree.
         """
-        a_t, a_s = self.alphas_cumprod[t].item(), self.alphas_cumprod[s].item()
+        a_t, a_s = float(self.alphas_cumprod[t]), float(self.alphas_cumprod[s])
         alpha = a_t / a_s
         beta = 1.0 - alpha
         mean = (a_s**0.5 * beta * x0 + alpha**0.5 * (1.0 - a_s) * x_t) / (1.0 - a_t)

@@ -135,20 +135,20 @@ def to_suvr(unit: Array, scale: float, mask: Mask, reference: Mask | None) -> Ar
     the ratio to the reference region, is measured in the output itself: there, `reference` is the
     mask of that region, and else None.
     """
-    suvr = np.where(mask, unit_to_suvr(unit, scale), np.float32(0))
+    suvr: Array = np.where(mask, unit_to_suvr(unit, scale), np.float32(0))
     if reference is None or not (reference & mask).any():
         return suvr
-    return suvr / max(float(suvr[reference & mask].mean()), 1e-3)
+    return suvr / np.float32(max(float(suvr[reference & mask].mean()), 1e-3))
 
 
 def mean_and_std(volumes: Iterator[Array]) -> tuple[Array, Array]:
     """Mean and population standard deviation, one volume in memory at a time (Welford 1962)."""
-    mean, squares, count = np.float32(0), np.float32(0), 0
+    mean, squares, count = np.zeros((), np.float32), np.zeros((), np.float32), 0
     for count, volume in enumerate(volumes, start=1):
         difference = volume - mean
         mean = mean + difference / np.float32(count)
         squares = squares + difference * (volume - mean)
-    return np.asarray(mean), np.sqrt(squares / np.float32(max(count, 1)))
+    return mean, np.sqrt(squares / np.float32(max(count, 1)))
 
 
 def _told(

@@ -21,7 +21,7 @@ def denoising_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def clean_l1_loss(clean: Tensor, pet: Tensor) -> Tensor:
-    """|x0 - x̂0|, the clean prediction against the real PET."""
+    """‖x0 - x̂0‖₁, the clean prediction against the real PET."""
     return F.l1_loss(clean, pet)
 
 
@@ -94,4 +94,4 @@ def discriminator_loss(
         weight = config.gamma / 2
         terms["r1"] = weight * gradient_penalty(real, real_logits, config.penalty_sum)
         terms["r2"] = weight * gradient_penalty(fake, fake_logits, config.penalty_sum)
-    return {**terms, "total": sum(terms.values())}
+    return {**terms, "total": sum(terms.values(), real.new_zeros(()))}

@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from rela_bids.exceptions import BadDataError
 from rela_bids.volumes import TEMPLATE_BRAIN_CENTRE, Grid
 
-INPUTS = ("t1w", "flair")
+Input = Literal["t1w", "flair"]
+
+INPUTS: tuple[Input, ...] = ("t1w", "flair")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class NetworkConfig:
     def stride(self) -> int:
         """The number of voxels that the length of every axis of an input is a multiple of."""
         front_end = 2 if self.architecture == "two_stream" else 1
-        return front_end * 2 ** (len(self.channels) - 1)
+        return front_end << (len(self.channels) - 1)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class ModelConfig:
     preset: str
     grid: Grid
     intensity: Literal["suvr", "minmax"]
-    inputs: tuple[Literal["t1w", "flair"], ...]
+    inputs: tuple[Input, ...]
     network: NetworkConfig
     discriminator: DiscriminatorConfig
     diffusion: DiffusionConfig
@@ -295,7 +297,8 @@ def from_dict(values: Mapping[str, Any]) -> ModelConfig:
         If a key is unknown or missing, or a value is not of its kind: a model never silently runs
         with this version's defaults.
     """
-    return _read(ModelConfig, values, "")
+    config: ModelConfig = _read(ModelConfig, values, "")
+    return config
 
 
 def override(config: ModelConfig, changes: Mapping[str, Any]) -> ModelConfig:

@@ -97,16 +97,18 @@ def averaged_weights(folder: Path) -> dict[str, Tensor]:
     checkpoint = _load(folder / CHECKPOINT)
     if checkpoint is None:
         raise BadDataError(f"{folder / CHECKPOINT} is missing: train first")
-    return checkpoint["average"]
+    weights: dict[str, Tensor] = checkpoint["average"]
+    return weights
 
 
 def _load(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise BadDataError(f"{path} cannot be read ({error}): remove it and train anew") from error
+    return checkpoint
 
 
 def _identity(train: PreparedDataset, settings: TrainSettings) -> dict[str, Any]:
@@ -204,7 +206,8 @@ class _Run:
 
     def _reduce(self, values: Iterable[float], how: str) -> list[float]:
         together = self.fabric.to_device(torch.tensor(list(values), dtype=torch.float32))
-        return self.fabric.all_reduce(together, reduce_op=how).tolist()
+        reduced: Any = self.fabric.all_reduce(together, reduce_op=how)
+        return [float(value) for value in reduced]
 
     # The loop.
 
@@ -260,7 +263,7 @@ class _Run:
         optimiser.zero_grad()
         self.fabric.backward(loss)
         clip = self.config.optimiser.gradient_clip if name == "denoiser" else 0.0
-        norm = self.fabric.clip_gradients(
+        norm: Any = self.fabric.clip_gradients(
             network, optimiser, max_norm=clip or math.inf, error_if_nonfinite=False
         )
         factor = rate_factor(self.config.optimiser.schedule, progress)
