@@ -103,6 +103,20 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class GroupSettings:
+    """What ``group`` does besides its tables.
+
+    Attributes
+    ----------
+    compare : other output folders, whose models are compared with those of this one.
+    cutoffs : as `rela_bids.group.positivity.parse_cutoff` takes them.
+    """
+
+    compare: tuple[Path, ...] = ()
+    cutoffs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Resources:
     """Bounds on processes, threads per process, and memory in GB (None: no bound).
 
@@ -135,6 +149,7 @@ class Settings:
     synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
     train: bool = False
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    group: GroupSettings = field(default_factory=GroupSettings)
     derivatives: tuple[Path, ...] = ()
     tracer_files: tuple[Path, ...] = ()
     resources: Resources = field(default_factory=Resources)

@@ -58,10 +58,10 @@ def test_a_folder_that_is_no_dataset_ends_with_16(tmp_path, capsys, monkeypatch)
     assert "dataset_description.json" in text
 
 
-def test_the_group_level_says_that_it_is_not_there(bids, capsys):
+def test_the_group_level_needs_a_finished_session(bids, capsys):
     code, text = run(capsys, bids, bids.parent / "out", "group")
-    assert code == 64
-    assert "group" in text
+    assert code == 66
+    assert "out" in text
 
 
 def test_a_folder_in_the_way_of_a_file_cannot_be_written(tmp_path):

@@ -225,6 +225,29 @@ def add_training(group: Any) -> None:
     )
 
 
+def add_group(group: Any) -> None:
+    """What the group level compares."""
+    group.add_argument(
+        "--compare",
+        nargs="+",
+        action="extend",
+        type=folder,
+        default=[],
+        metavar="OUT",
+        help="other output folders, made with other models or settings: differences from them, "
+        "over the people that both have",
+    )
+    group.add_argument(
+        "--positivity-cutoff",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TRC=VALUE",
+        help="who counts as positive on measured PET: SUVR of the composite, or with a unit, such "
+        "as 18FAV45=20CL or 18FAV1451=2CenTauRz (default: published cut-offs, where there are)",
+    )
+
+
 def add_running(group: Any) -> None:
     """What a run may take, and where it may write."""
     group.add_argument(

@@ -13,6 +13,7 @@ from rela_bids.cli.train_config import read_changes
 from rela_bids.exceptions import MissingInputError, UsageError
 from rela_bids.settings import (
     AnatomySettings,
+    GroupSettings,
     Level,
     Resources,
     Selection,
@@ -67,12 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_anatomy(parser.add_argument_group("anatomy"))
     options.add_synthesis(parser.add_argument_group("synthesis"))
     options.add_training(parser.add_argument_group("training, with group --train"))
+    options.add_group(parser.add_argument_group("the group's report, with group"))
     options.add_running(parser.add_argument_group("running"))
     return parser
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     _check_level(arguments)
+    _check_cutoffs(arguments.positivity_cutoff)
     filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
     nprocs = arguments.nprocs or available_cpus()
     return Settings(
@@ -100,6 +103,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         ),
         train=arguments.train,
         training=_training(arguments),
+        group=GroupSettings(
+            compare=_unique(arguments.compare), cutoffs=_unique(arguments.positivity_cutoff)
+        ),
         derivatives=_unique(arguments.derivatives),
         tracer_files=_unique(arguments.tracer_config),
         resources=Resources(nprocs, arguments.omp_nthreads, arguments.mem),
@@ -141,18 +147,37 @@ _TRAINING_ONLY = (
     "num_nodes",
 )
 _SYNTHESIS_ONLY = ("model", "n_samples", "sampling_steps", "output_spaces")
+_IMAGES_ONLY = ("skull_strip", "skull_strip_template", "derivatives", "bids_filter_file", "device")
+_GROUP_ONLY = ("compare", "positivity_cutoff")
 
 
 def _check_level(arguments: argparse.Namespace) -> None:
     """Refuse options that would do nothing: what was asked for would silently not happen."""
     if arguments.train and arguments.level != "group":
         raise UsageError("--train belongs to the group level: rela_bids BIDS OUT group --train")
+    if arguments.train:
+        _refuse(arguments, (*_SYNTHESIS_ONLY, *_GROUP_ONLY), "has no effect with --train")
+    else:
+        _refuse(arguments, _TRAINING_ONLY, "needs group --train")
+    if arguments.level == "participant":
+        _refuse(arguments, _GROUP_ONLY, "needs the group level")
+    elif not arguments.train:
+        _refuse(arguments, (*_SYNTHESIS_ONLY, *_IMAGES_ONLY), "has no effect with group")
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
     parser = build_parser()
-    for name in _SYNTHESIS_ONLY if arguments.train else _TRAINING_ONLY:
+    for name in names:
         if getattr(arguments, name) != parser.get_default(name):
-            option = "--" + name.replace("_", "-")
-            other = "has no effect with --train" if arguments.train else "needs group --train"
-            raise UsageError(f"{option} {other}: leave it out")
+            raise UsageError(f"--{name.replace('_', '-')} {why}: leave it out")
+
+
+def _check_cutoffs(cutoffs: Sequence[str]) -> None:
+    if cutoffs:  # or --help would wait for numpy
+        from rela_bids.group.positivity import parse_cutoff
+
+        for text in cutoffs:
+            parse_cutoff(text)
 
 
 def _check_folders(settings: Settings) -> None:
@@ -178,6 +203,8 @@ def _check_folders(settings: Settings) -> None:
         raise UsageError(f"--work-dir {work_dir} lies in bids_dir: give a folder outside with -w")
     if work_dir == output_dir:
         raise UsageError(f"--work-dir {work_dir} is output_dir too: give another folder with -w")
+    if output_dir in settings.group.compare:
+        raise UsageError(f"--compare {output_dir} is output_dir itself: give another one's output")
     for option, path in (("output_dir", output_dir), ("--work-dir", work_dir)):
         if path.is_file():
             raise UsageError(f"{option} {path} is a file: give a folder")

@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from rela_bids.exceptions import ExitCode, RelaBidsError, UsageError
+from rela_bids.exceptions import ExitCode, RelaBidsError
 from rela_bids.settings import Settings
 
 
@@ -39,12 +39,10 @@ def run(settings: Settings) -> int:
     """Do what the settings ask for."""
     from rela_bids.cli.environment import set_environment
 
-    if settings.level == "group" and not settings.train:
-        raise UsageError(
-            "the group level has --train only in this version: add it, or use participant"
-        )
     if settings.train:
         from rela_bids.cli import training as level
+    elif settings.level == "group":
+        from rela_bids.cli import group as level
     else:
         from rela_bids.cli import participant as level
     if settings.dry_run:

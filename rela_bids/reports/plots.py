@@ -35,7 +35,7 @@ def curve_plot(rows: Sequence[Mapping[str, str]], labels: Sequence[str]) -> byte
     below.set(ylabel="PSNR of held-out people, dB", xlabel="steps of training")
     for axes in (above, below):
         _finish(axes)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def scores_plot(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
@@ -63,7 +63,7 @@ def scores_plot(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
         axes.set_visible(False)
     figure.supxlabel("PSNR of the mean PET, dB", fontsize=10)
     figure.supylabel("PSNR of synthetic PET, dB", fontsize=10)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _line(
@@ -97,8 +97,9 @@ def _finish(axes: Axes) -> None:
         axes.text(0.5, 0.5, "too short a training for any", ha="center", transform=axes.transAxes)
 
 
-def _svg(figure: Figure) -> bytes:
+def as_svg(figure: Figure, dpi: float = 100) -> bytes:
+    """A figure as SVG; what is drawn as pixels has `dpi` of them per inch."""
     buffer = BytesIO()
     with rc_context({"svg.hashsalt": "rela_bids", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", dpi=dpi, metadata={"Date": None})
     return buffer.getvalue()
