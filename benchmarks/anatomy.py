@@ -28,6 +28,7 @@ from rela_bids import (
     transforms,
     volumes,
 )
+from rela_bids.atlases import packaged_atlas
 
 # Turns, degrees, and shifts, mm, of a FLAIR, about the middle of the brain.
 MOTIONS = (
@@ -190,7 +191,7 @@ def carried(
         raw = ants.apply_transforms(
             registration.to_ants(t1w), atlas, [str(path)], interpolator="nearestNeighbor"
         ).numpy()
-        fitted = np.asarray(regions.person_regions(t1w, mask, path).dataobj)
+        fitted = np.asarray(regions.person_regions(t1w, mask, path, packaged_atlas()).dataobj)
     return {"SyN": raw, "fitted": fitted}
 
 

@@ -73,6 +73,21 @@ class SynthesisSettings:
 
 
 @dataclass(frozen=True)
+class RegionSettings:
+    """Regional tables: whether they are made, and of which atlas.
+
+    Attributes
+    ----------
+    atlas, labels : image and table of a user's atlas, see `rela_bids.atlases.read_atlas`; None for
+        the packaged one.
+    """
+
+    wanted: bool = True
+    atlas: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """What ``group --train`` makes, and for how long. None leaves it to the preset.
 
@@ -147,6 +162,7 @@ class Settings:
     selection: Selection = field(default_factory=Selection)
     anatomy: AnatomySettings = field(default_factory=AnatomySettings)
     synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+    regions: RegionSettings = field(default_factory=RegionSettings)
     train: bool = False
     training: TrainingSettings = field(default_factory=TrainingSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
@@ -163,6 +179,15 @@ class Settings:
     def log_level(self) -> str:
         """Of Nipype's loggers: quiet unless asked."""
         return ("CRITICAL", "INFO", "DEBUG")[min(self.verbose, 2)]
+
+    @property
+    def bend(self) -> bool:
+        """Whether SyN bends the T1w to the template, the slowest step by far.
+
+        It does where images in its space or regions are made.
+        """
+        in_template = "MNI152NLin2009cAsym" in self.anatomy.output_spaces
+        return in_template or (self.regions.wanted and not self.train)
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

@@ -21,6 +21,16 @@ class Conversion:
     intercept: float
     source: str
 
+    @property
+    def formula(self) -> str:
+        """In words.
+
+        >>> TRACERS["11CPIB"].conversion.formula
+        'Centiloid = 93.7 * SUVR - 94.6'
+        """
+        sign = "-" if self.intercept < 0 else "+"
+        return f"{self.scale} = {self.slope:g} * SUVR {sign} {abs(self.intercept):g}"
+
 
 @dataclass(frozen=True)
 class Tracer:

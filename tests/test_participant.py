@@ -53,12 +53,13 @@ def dataset(tmp_path_factory) -> Path:
 def whole(dataset) -> tuple[Path, subprocess.CompletedProcess]:
     out = dataset.parent / "out"
     work = dataset.parent / "work"
-    labels = ["--n-samples", 3, "--tracer-label", *TRACED]
+    labels = ["--n-samples", 3, "--no-regions", "--tracer-label", *TRACED]
     return out, rela_bids(dataset, out, "participant", "-w", work, "--nprocs", 2, *labels)
 
 
 def pets(out: Path, subject: str) -> list[Path]:
-    return sorted((out / f"sub-{subject}" / "pet").glob("*.nii.gz"))
+    """The synthetic ones."""
+    return sorted((out / f"sub-{subject}" / "pet").glob("*desc-synth*.nii.gz"))
 
 
 def test_one_bad_session_fails_alone_and_says_why(whole):
@@ -82,7 +83,7 @@ def test_simulated_training_data_is_said_everywhere(whole):
     out, run = whole
     assert "simulated" in run.stderr
     assert "simulated" in (out / "sub-01.html").read_text()
-    for path in (out / "sub-01/pet").glob("*.json"):
+    for path in (out / "sub-01/pet").glob("*desc-synth*.json"):
         sidecar = json.loads(path.read_text())
         assert sidecar["Synthetic"] is True
         assert sidecar["Model"]["TrainedOnSimulatedPET"] is True
@@ -147,7 +148,8 @@ def test_one_session_alone_on_one_process_gives_the_same_bytes(whole, dataset):
     again = dataset.parent / "again"
     run = rela_bids(
         *(dataset, again, "participant", "--participant-label", "sub-01", "--nprocs", 1),
-        *("-w", dataset.parent / "work2", "--n-samples", 3, "--tracer-label", "18FFDG"),
+        *("-w", dataset.parent / "work2", "--n-samples", 3, "--no-regions"),
+        *("--tracer-label", "18FFDG"),
     )
     assert run.returncode == 0, run.stderr
     compared = 0
@@ -188,7 +190,8 @@ def digest(path: Path) -> str:
 def test_the_same_command_again_does_nothing_twice(whole, dataset):
     out, _ = whole
     before = {path: path.stat().st_mtime_ns for path in (dataset.parent / "work").rglob("*.nii.gz")}
-    labels = ["--n-samples", 3, "--tracer-label", *TRACED, "--participant-label", "01"]
+    labels = ["--n-samples", 3, "--no-regions", "--tracer-label", *TRACED]
+    labels += ["--participant-label", "01"]
     run = rela_bids(dataset, out, "participant", "-w", dataset.parent / "work", *labels)
     assert run.returncode == 0, run.stderr
     for path, written in before.items():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rela_bids.exceptions import BadDataError
 from rela_bids.settings import (
     AnatomySettings,
+    RegionSettings,
     Resources,
     Selection,
     Settings,
@@ -48,6 +49,12 @@ settings = st.builds(
         sampling_steps=st.none() | st.integers(1, 2**31),
         device=st.sampled_from(["auto", "cpu", "cuda", "mps"]),
         random_seed=st.integers(0, 2**32 - 1),
+    ),
+    regions=st.builds(
+        RegionSettings,
+        wanted=st.booleans(),
+        atlas=st.none() | paths,
+        labels=st.none() | paths,
     ),
     resources=st.builds(
         Resources,

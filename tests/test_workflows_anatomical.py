@@ -16,6 +16,7 @@ from rela_bids.interfaces.anatomical import AdoptMask
 from rela_bids.phantom.anatomy import build_head, random_pose
 from rela_bids.phantom.person import draw_person
 from rela_bids.phantom.scans import flair_scan, head_grid, t1w_scan
+from rela_bids.settings import AnatomySettings, RegionSettings, Settings
 from rela_bids.volumes import Grid
 from workflows.anatomical import init_anatomical_wf
 from workflows.model_inputs import init_model_inputs_wf
@@ -31,7 +32,7 @@ def connected_outputs(workflow):
 
 
 def test_without_flair_nothing_of_flair_is_in_the_graph():
-    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, output_spaces=("T1w",))
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, bend=False)
     assert not [name for name in workflow.list_node_names() if "flair" in name]
     assert connected_outputs(workflow) == {
         "t1w_preproc",
@@ -44,29 +45,39 @@ def test_without_flair_nothing_of_flair_is_in_the_graph():
 
 
 def test_with_flair_every_output_is_fed():
-    workflow = init_anatomical_wf(skull_strip="deepbet", has_flair=True, output_spaces=("T1w",))
+    workflow = init_anatomical_wf(skull_strip="deepbet", has_flair=True, bend=False)
     assert connected_outputs(workflow) == set(workflow.outputs.outputnode.get())
 
 
 @pytest.mark.parametrize(
-    ("spaces", "bends"), [(("T1w",), False), (("T1w", "MNI152NLin2009cAsym"), True)]
+    ("spaces", "regions", "train", "bends"),
+    [
+        (("T1w",), False, False, False),
+        (("T1w", "MNI152NLin2009cAsym"), False, False, True),
+        (("T1w",), True, False, True),
+        (("T1w",), True, True, False),
+    ],
 )
-def test_syn_is_taken_only_for_the_templates_space(spaces, bends):
-    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, output_spaces=spaces)
+def test_syn_is_taken_only_where_something_needs_it(spaces, regions, train, bends):
+    settings = Settings(
+        *(Path(name) for name in ("bids", "out", "work")),
+        anatomy=AnatomySettings(output_spaces=spaces),
+        regions=RegionSettings(wanted=regions),
+        train=train,
+    )
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, bend=settings.bend)
     assert workflow.get_node("template_xfm").inputs.bend is bends
 
 
 def test_a_mask_reaches_the_output_only_through_its_judge():
-    workflow = init_anatomical_wf(skull_strip="ants", has_flair=True, output_spaces=("T1w",))
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=True, bend=False)
     graph = workflow._graph
     readers = graph.successors(workflow.get_node("brain_mask"))
     assert {node.name for node in readers} == {"template_affine", "judge_mask"}
 
 
 def test_a_given_mask_takes_the_place_of_stripping_and_is_judged_too():
-    workflow = init_anatomical_wf(
-        skull_strip="ants", has_flair=False, output_spaces=("T1w",), given_mask=True
-    )
+    workflow = init_anatomical_wf(skull_strip="ants", has_flair=False, bend=False, given_mask=True)
     node = workflow.get_node("brain_mask")
     assert isinstance(node.interface, AdoptMask)
     link = workflow._graph.get_edge_data(workflow.get_node("inputnode"), node)
@@ -81,7 +92,7 @@ def test_only_a_template_of_a_whole_head_is_handed_to_stripping(tmp_path, whole_
         (tmp_path / name).touch()
     template = HeadTemplate("x", tmp_path / "t1w.nii.gz", tmp_path / "mask.nii.gz", whole_head)
     workflow = init_anatomical_wf(
-        skull_strip="ants", has_flair=False, output_spaces=("T1w",), head_template=template
+        skull_strip="ants", has_flair=False, bend=False, head_template=template
     )
     assert isdefined(workflow.get_node("brain_mask").inputs.head_t1w) is whole_head
 
@@ -112,7 +123,7 @@ def session(tmp_path_factory):
 
 def run_to_model_grid(folder, skull_strip):
     """Outputs of every node of the graph from T1w and FLAIR in `folder` to the model grid."""
-    anatomical = init_anatomical_wf(skull_strip=skull_strip, has_flair=True, output_spaces=("T1w",))
+    anatomical = init_anatomical_wf(skull_strip=skull_strip, has_flair=True, bend=False)
     anatomical.inputs.inputnode.t1w = str(folder / "t1w.nii.gz")
     anatomical.inputs.inputnode.flair = str(folder / "flair.nii.gz")
     model_inputs = init_model_inputs_wf(grid=GRID, has_flair=True)

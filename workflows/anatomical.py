@@ -22,7 +22,7 @@ def init_anatomical_wf(
     *,
     skull_strip: str,
     has_flair: bool,
-    output_spaces: tuple[str, ...],
+    bend: bool,
     head_template: HeadTemplate | None = None,
     given_mask: bool = False,
     name: str = "anatomical_wf",
@@ -33,7 +33,7 @@ def init_anatomical_wf(
     ----------
     skull_strip : ``"ants"``, ``"deepbet"`` or ``"skip"``.
     has_flair : whether the session has a FLAIR; without one its outputs stay undefined.
-    output_spaces : SyN is taken if the template's space is among them.
+    bend : whether SyN is taken after the affine.
     head_template : helps ``"ants"`` if it shows a whole head; None for the packaged brain alone.
     given_mask : whether the brain mask comes from elsewhere; `skull_strip` is then not looked at.
 
@@ -74,7 +74,6 @@ def init_anatomical_wf(
     brain_mask = _brain_mask_node(skull_strip, head_template, given_mask)
     template_affine = Node(BrainToTemplate(template=template), "template_affine", mem_gb=2)
     judge_mask = Node(JudgeMask(template=template), "judge_mask", mem_gb=1)
-    bend = templates.TEMPLATE_SPACE in output_spaces
     template_xfm = Node(Composites(template=template, bend=bend), "template_xfm", mem_gb=2)
 
     workflow = Workflow(name)

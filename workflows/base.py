@@ -12,6 +12,9 @@ from rela_bids.settings import Settings
 
 NAME = "rela_bids_wf"
 
+# What names of workflows begin with whose failure is no failure of their session.
+OPTIONAL = "measured_"
+
 
 def init_base_wf(
     *,

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from rela_bids.atlases import Atlas
 from rela_bids.bids import derivatives as names
 from rela_bids.bids import sidecars
 from rela_bids.bids.finished import MADE_WITH, made_with, sources
 from rela_bids.bids.query import Session
+from rela_bids.frames import PetPlan
 from rela_bids.interfaces.outputs import SaveDerivatives
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
@@ -132,6 +134,114 @@ def pet_kinds(plan: SynthesisPlan) -> dict[str, names.Output]:
     return {"mean": names.SYNTH} | ({"std": names.SYNTH_STD} if plan.n_samples > 1 else {})
 
 
+def init_region_outputs_wf(
+    *,
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    atlas: Atlas,
+    name: str = "region_outputs_wf",
+) -> pe.Workflow:
+    """Save regions and the tables of synthetic PET.
+
+    Inputs
+    ------
+    regions, labels
+        labels on the T1w grid, and the table of their names
+    tables
+        a TSV per tracer in the order of the plan
+
+    Outputs
+    -------
+    the same names
+        the files in OUT
+    """
+    derivatives = names.Derivatives(settings.output_dir)
+    workflow = pe.Workflow(name=name)
+    _add_ends(workflow, ["regions", "labels", "tables"])
+    t1w = derivatives.uri(derivatives.path(session, names.T1W))
+    sidecar = sidecars.regions_sidecar(atlas, sources=[t1w])
+    for field, extension in (("regions", None), ("labels", ".tsv")):
+        path = derivatives.path(session, names.REGIONS, atlas=atlas.label, extension=extension)
+        _save(workflow, field, [_File(field, str(path), sidecar)])
+    regions = derivatives.uri(derivatives.path(session, names.REGIONS, atlas=atlas.label))
+    tables = []
+    for label, tracer in plan.tracers.items():
+        synth = derivatives.path(session, names.SYNTH, tracer=label, space="T1w")
+        path = derivatives.path(session, names.SYNTH_SUVR, tracer=label, atlas=atlas.label)
+        sidecar = sidecars.suvr_table_sidecar(
+            tracer, atlas, _sampling(session, plan), sources=[derivatives.uri(synth), regions]
+        )
+        tables.append(_File("tables", str(path), sidecar))
+    _save(workflow, "tables", tables)
+    return workflow
+
+
+def init_measured_outputs_wf(
+    *,
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    label: str,
+    pet: PetPlan,
+    atlas: Atlas | None,
+    name: str = "measured_outputs_wf",
+) -> pe.Workflow:
+    """Save what was made of one measured PET.
+
+    Inputs
+    ------
+    pet_t1w
+        SUVR on the T1w grid
+    agreement
+        TSV of one row
+    table
+        TSV of regions, where an atlas is given
+
+    Outputs
+    -------
+    the same names
+        the files in OUT
+    """
+    files = list(_measured_files(session, settings, plan, label, pet, atlas))
+    workflow = pe.Workflow(name=name)
+    _add_ends(workflow, [file.field for file in files])
+    for file in files:
+        _save(workflow, file.field, [file])
+    return workflow
+
+
+def _measured_files(
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    label: str,
+    pet: PetPlan,
+    atlas: Atlas | None,
+) -> Iterator[_File]:
+    derivatives, tracer = names.Derivatives(settings.output_dir), plan.tracers[label]
+    path = derivatives.path(session, names.MEASURED, tracer=label)
+    measured = derivatives.uri(path)
+    sidecar = sidecars.measured_sidecar(
+        tracer,
+        pet,
+        sources=[names.given_uri(pet.path, settings.bids_dir)],
+        spatial_reference=derivatives.uri(derivatives.path(session, names.T1W)),
+    )
+    yield _File("pet_t1w", str(path), sidecar)
+    synth = derivatives.uri(derivatives.path(session, names.SYNTH, tracer=label, space="T1w"))
+    sidecar = sidecars.agreement_sidecar(
+        tracer, _sampling(session, plan), sources=[synth, measured]
+    )
+    path = derivatives.path(session, names.AGREEMENT, tracer=label)
+    yield _File("agreement", str(path), sidecar)
+    if atlas is not None:
+        regions = derivatives.uri(derivatives.path(session, names.REGIONS, atlas=atlas.label))
+        sidecar = sidecars.suvr_table_sidecar(tracer, atlas, pet, sources=[measured, regions])
+        path = derivatives.path(session, names.MEASURED_SUVR, tracer=label, atlas=atlas.label)
+        yield _File("table", str(path), sidecar)
+
+
 def _add_ends(workflow: pe.Workflow, fields: Sequence[str]) -> None:
     workflow.add_nodes(
         [
@@ -195,7 +305,7 @@ def _anatomical_images(session: Session, settings: Settings) -> Iterator[_File]:
                 spatial_reference=derivatives.uri(t1w),
             ),
         )
-    kind = "SyN" if TEMPLATE_SPACE in settings.anatomy.output_spaces else "affine"
+    kind = "SyN" if settings.bend else "affine"
     for field, output, moving, fixed in (
         ("t1w_to_template_xfm", names.TO_TEMPLATE, "T1w", TEMPLATE_SPACE),
         ("template_to_t1w_xfm", names.FROM_TEMPLATE, TEMPLATE_SPACE, "T1w"),
@@ -240,3 +350,8 @@ def _pet_files(
                 spatial_reference=t1w if space == "T1w" else None,
             ),
         )
+
+
+def _sampling(session: Session, plan: SynthesisPlan) -> sidecars.Sampling:
+    given = {"T1w": session.t1w, "FLAIR": session.flair}
+    return sidecars.Sampling.of(plan, [image for image, path in given.items() if path is not None])

@@ -24,7 +24,7 @@ def add_anatomy(workflow: pe.Workflow, session: Session, settings: Settings) -> 
     anatomical_wf = init_anatomical_wf(
         skull_strip=settings.anatomy.skull_strip,
         has_flair=session.flair is not None,
-        output_spaces=settings.anatomy.output_spaces,
+        bend=settings.bend,
         head_template=_head_template(settings),
         given_mask=brain_mask is not None,
     )

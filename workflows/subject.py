@@ -1,8 +1,12 @@
 """The graph of one session: MRI to the model's grid, PET, and back."""
 
+from collections.abc import Mapping
+
 from nipype.pipeline import engine as pe
 
+from rela_bids.atlases import Atlas
 from rela_bids.bids.query import Session
+from rela_bids.frames import PetPlan
 from rela_bids.head_templates import find_space, other_spaces
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
@@ -15,15 +19,28 @@ from workflows.preparation import (
     preprocessed,
     same,
 )
+from workflows.quantification import init_measured_wf, init_regions_wf
 from workflows.reporting import init_session_report_wf
 from workflows.standard_space import init_standard_space_wf, space_name
 from workflows.synthesis import init_synthesis_wf
 
 
 def init_session_wf(
-    *, session: Session, settings: Settings, plan: SynthesisPlan, name: str = "session_wf"
+    *,
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    atlas: Atlas | None = None,
+    measured: Mapping[str, Mapping[str, PetPlan]] | None = None,
+    name: str = "session_wf",
 ) -> pe.Workflow:
-    """Everything that is done for one session, from the raw files to those in OUT."""
+    """Everything that is done for one session, from the raw files to those in OUT.
+
+    Parameters
+    ----------
+    atlas : whose regions are measured; None for none.
+    measured : what to make of the PET of each session, by its label and by tracer of the plan.
+    """
     workflow = pe.Workflow(name=name)
     anatomical_wf = add_anatomy(workflow, session, settings)
     anatomical_outputs_wf = workflow.get_node("anatomical_outputs_wf")
@@ -53,7 +70,50 @@ def init_session_wf(
     )
     for space in other_spaces(settings.anatomy.output_spaces):
         _add_space(workflow, session, settings, plan, space)
+    if atlas is not None:
+        _add_regions(workflow, session, settings, plan, atlas)
+    for label, pet in (measured or {}).get(session.label, {}).items():
+        _add_measured(
+            workflow,
+            init_measured_wf(
+                session=session, settings=settings, plan=plan, label=label, pet=pet, atlas=atlas
+            ),
+            with_regions=atlas is not None,
+        )
     return workflow
+
+
+def _add_regions(
+    workflow: pe.Workflow, session: Session, settings: Settings, plan: SynthesisPlan, atlas: Atlas
+) -> None:
+    regions_wf = init_regions_wf(session=session, settings=settings, plan=plan, atlas=atlas)
+    anatomical_wf, model_inputs_wf, synthesis_wf = (
+        workflow.get_node(name) for name in ("anatomical_wf", "model_inputs_wf", "synthesis_wf")
+    )
+    to_regions = ("t1w_preproc", "brain_mask", "template_to_t1w_xfm", "t1w_to_template_affine")
+    workflow.connect(
+        [
+            (anatomical_wf, regions_wf, same(*to_regions)),
+            (model_inputs_wf, regions_wf, same("mask")),
+            (synthesis_wf, regions_wf, same("mean", "samples")),
+        ]
+    )
+
+
+def _add_measured(workflow: pe.Workflow, measured_wf: pe.Workflow, *, with_regions: bool) -> None:
+    anatomical_wf, synthesis_wf = (
+        workflow.get_node(name) for name in ("anatomical_wf", "synthesis_wf")
+    )
+    to_measured = ("t1w_preproc", "brain_mask", "t1w_to_template_affine")
+    workflow.connect(
+        [
+            (anatomical_wf, measured_wf, same(*to_measured)),
+            (synthesis_wf, measured_wf, same("mean")),
+        ]
+    )
+    if with_regions:
+        workflow.connect([(workflow.get_node("regions_wf"), measured_wf, same("regions"))])
+
 
 
 def _add_space(

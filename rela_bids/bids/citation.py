@@ -235,12 +235,36 @@ def describe_methods(settings: Settings, tracers: Sequence[str], *, simulated: b
         f"standard deviation of its samples, in units of SUVR, were written in {spaces}. They are "
         "predictions, not measurements.",
     ]
+    if settings.regions.wanted:
+        paragraphs.append(
+            f"{_regions(settings)} SUVR was averaged in each region, its spread taken over the "
+            "samples' means. Centiloid and CenTauRz are approximate, since neither this pipeline "
+            "nor its regions are calibrated to them."
+        )
+    paragraphs.append(
+        "Where there was a measured PET of the same tracer, frames within the tracer's window were "
+        "registered to each other, averaged and registered to the T1w rigidly, divided by the mean "
+        "in the reference region, and compared in the brain mask."
+    )
     if simulated:
         paragraphs.append(
             "The model was trained on simulated PET: these images are for trying out the software "
             "and say nothing about a person."
         )
     return Methods("\n\n".join(paragraphs))
+
+
+def _regions(settings: Settings) -> str:
+    if settings.regions.atlas is not None:
+        return (
+            f"The atlas `{settings.regions.atlas.name}` was carried to the T1w by a symmetric "
+            "diffeomorphic registration [@syn]."
+        )
+    return (
+        "The atlas of Desikan and Killiany [@desikan_killiany] and FreeSurfer's subcortical "
+        "regions were carried to the T1w by a symmetric diffeomorphic registration [@syn], and "
+        "cortical labels fitted to its grey matter."
+    )
 
 
 def describe_training(settings: Settings, tracers: Sequence[str]) -> Methods:

@@ -22,7 +22,7 @@ LINK_TO_RAW = "raw"
 GENERATOR = "rela_bids"
 
 # As in the BIDS schema; from, to and mode are of the (unmerged) transform files.
-ENTITY_ORDER = ("trc", "from", "to", "mode", "space", "cohort", "res", "desc")
+ENTITY_ORDER = ("trc", "from", "to", "mode", "space", "cohort", "seg", "res", "desc")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,12 @@ TO_TEMPLATE = transform("T1w", TEMPLATE_SPACE)
 FROM_TEMPLATE = transform(TEMPLATE_SPACE, "T1w")
 SYNTH = Output("pet", "pet", entities={"desc": "synth"})
 SYNTH_STD = Output("pet", "pet", entities={"desc": "synthstd"})
+MEASURED = Output("pet", "pet", entities={"space": "T1w", "desc": "measured"})
+# Of these, `seg` is the atlas's label.
+REGIONS = Output("anat", "dseg", entities={"desc": "regions"})
+SYNTH_SUVR = Output("pet", "suvr", ".tsv", entities={"desc": "synth"})
+MEASURED_SUVR = Output("pet", "suvr", ".tsv", entities={"desc": "measured"})
+AGREEMENT = Output("pet", "metrics", ".tsv", entities={"space": "T1w", "desc": "agreement"})
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,12 @@ class Derivatives:
         *,
         tracer: str | None = None,
         space: str | None = None,
+        atlas: str | None = None,
         extension: str | None = None,
     ) -> Path:
         """Path of an output; `extension=".json"` gives its sidecar."""
-        entities = {} if tracer is None else {"trc": tracer}
+        given = {"trc": tracer, "seg": atlas}
+        entities = {key: value for key, value in given.items() if value is not None}
         entities |= {} if space is None else space_entities(space)
         name = output.name(session, extension=extension, **entities)
         return self.root / session.folder / output.datatype / name
@@ -125,3 +133,8 @@ class Derivatives:
 def raw_uri(path: Path, bids_dir: Path) -> str:
     """``bids:raw:`` URI of a file of the input dataset."""
     return f"bids:{LINK_TO_RAW}:{path.relative_to(bids_dir).as_posix()}"
+
+
+def given_uri(path: Path, bids_dir: Path) -> str:
+    """URI of a file of the input dataset or of another pipeline's."""
+    return raw_uri(path, bids_dir) if path.is_relative_to(bids_dir) else path.as_uri()

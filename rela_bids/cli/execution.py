@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
+from workflows.base import OPTIONAL
+
 # From Linux' prctl.h: the signal that a process gets when its parent dies.
 PR_SET_PDEATHSIG = 1
 
@@ -109,6 +111,17 @@ class SessionPool(MultiProcPlugin):
             self.pool = self._new_pool()
             return super()._submit_job(node, updatehash)
 
+    def _clean_queue(self, jobid: int, graph: Any, result: Any = None) -> Any:
+        """Forget what depends on a node that failed; an optional one never ends the run."""
+        config = self._config
+        if optional_part(self.procs[jobid]):
+            execution = {**config["execution"], "stop_on_first_crash": "false"}
+            self._config = {**config, "execution": execution}
+        try:
+            return super()._clean_queue(jobid, graph, result)
+        finally:
+            self._config = config
+
     def _report_crash(self, node: Node, result: dict[str, Any] | None = None) -> str:
         traceback = result["traceback"] if result else ""
         self.failures += 1
@@ -133,6 +146,12 @@ def session_of(node: Node) -> str:
     The full name is ``top.session.step.node``.
     """
     return str(node.fullname).split(".")[1]
+
+
+def optional_part(node: Node) -> str | None:
+    """The workflow without which a node's session is done, if the node belongs to one."""
+    parts = str(node.fullname).split(".")
+    return next((part for part in parts if part.startswith(OPTIONAL)), None)
 
 
 def last_line(traceback: str) -> str:

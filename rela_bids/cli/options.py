@@ -113,6 +113,20 @@ def add_anatomy(group: Any) -> None:
         help="T1w template of a whole head for --skull-strip ants: a TemplateFlow name that is on "
         "disk, Colin27, packaged, or a file with its mask beside it (default: the first there is)",
     )
+    group.add_argument(
+        "--no-regions",
+        action="store_true",
+        help="make no tables of SUVR by region; saves the slowest step, SyN, unless "
+        "--output-spaces needs it",
+    )
+    group.add_argument(
+        "--atlas",
+        nargs=2,
+        type=folder,
+        metavar=("FILE", "LABELS.tsv"),
+        help="another atlas than the packaged Desikan-Killiany: labels in MNI152NLin2009cAsym, and "
+        "a table with the columns index and name, as BIDS' dseg.tsv",
+    )
 
 
 def add_synthesis(group: Any) -> None:

@@ -15,6 +15,7 @@ from rela_bids.settings import (
     AnatomySettings,
     GroupSettings,
     Level,
+    RegionSettings,
     Resources,
     Selection,
     Settings,
@@ -101,6 +102,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             device=arguments.device,
             random_seed=arguments.random_seed,
         ),
+        regions=_regions(arguments),
         train=arguments.train,
         training=_training(arguments),
         group=GroupSettings(
@@ -115,6 +117,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
+
+
+def _regions(arguments: argparse.Namespace) -> RegionSettings:
+    if arguments.atlas and arguments.no_regions:
+        raise UsageError("--atlas has no effect with --no-regions: leave one out")
+    atlas, labels = arguments.atlas or (None, None)
+    return RegionSettings(wanted=not arguments.no_regions, atlas=atlas, labels=labels)
 
 
 def _training(arguments: argparse.Namespace) -> TrainingSettings:
@@ -146,7 +155,14 @@ _TRAINING_ONLY = (
     "devices",
     "num_nodes",
 )
-_SYNTHESIS_ONLY = ("model", "n_samples", "sampling_steps", "output_spaces")
+_SYNTHESIS_ONLY = (
+    "model",
+    "n_samples",
+    "sampling_steps",
+    "output_spaces",
+    "no_regions",
+    "atlas",
+)
 _IMAGES_ONLY = ("skull_strip", "skull_strip_template", "derivatives", "bids_filter_file", "device")
 _GROUP_ONLY = ("compare", "positivity_cutoff")
 

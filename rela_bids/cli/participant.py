@@ -1,12 +1,14 @@
 """The participant level: MRI to synthetic PET, session by session."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rela_bids.atlases import Atlas, packaged_atlas, read_atlas
 from rela_bids.bids.citation import describe_methods
 from rela_bids.bids.derivatives import Derivatives
+from rela_bids.bids.pets import measured_pets
 from rela_bids.bids.query import Session
 from rela_bids.cli.plan import describe_plan
 from rela_bids.cli.reporting import Reports
@@ -21,19 +23,29 @@ from rela_bids.cli.sessions import (
     why_left_out,
 )
 from rela_bids.exceptions import ExitCode, MissingInputError
-from rela_bids.settings import Settings
+from rela_bids.frames import PetPlan
+from rela_bids.settings import RegionSettings, Settings
 from rela_bids.synthesis import SynthesisPlan, plan_synthesis, resolve_device
 
 if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
     from rela_bids.cli.progress import SessionState
 
 
 def plan_only(settings: Settings) -> int:
     """Print what would be read and written, and touch nothing."""
     plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
-    with_std = plan.n_samples > 1
-    sessions = find_sessions(settings, pet=False)
-    for line in describe_plan(sessions, settings, list(plan.tracers), with_std=with_std):
+    atlas = choose_atlas(settings.regions)
+    sessions, measured = with_measured(find_sessions(settings, pet=True), plan, settings)
+    for line in describe_plan(
+        sessions,
+        settings,
+        list(plan.tracers),
+        with_std=plan.n_samples > 1,
+        atlas=atlas.label if atlas else None,
+        measured=measured,
+    ):
         print(line)
     return ExitCode.OK
 
@@ -48,7 +60,9 @@ def run_level(settings: Settings) -> int:
     MissingInputError
         If no session has a T1w.
     """
-    sessions = find_sessions(settings, pet=False)
+    from workflows.subject import init_session_wf
+
+    sessions = find_sessions(settings, pet=True)
     ready = [session for session in sessions if session.t1w is not None]
     if not ready:
         raise MissingInputError(
@@ -56,6 +70,9 @@ def run_level(settings: Settings) -> int:
         )
     plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
     plan = replace(plan, device=resolve_device(plan.device))
+    atlas = choose_atlas(settings.regions)
+    sessions, measured = with_measured(sessions, plan, settings)
+    ready = [session for session in sessions if session.t1w is not None]
     methods = describe_methods(settings, list(plan.tracers), simulated=plan.simulated)
     run = begin_run(settings, methods)
     announce(sessions, ready, plan)
@@ -64,27 +81,57 @@ def run_level(settings: Settings) -> int:
         reports.begin(session)
         if session.t1w is None:
             reports.left_out(session)
-    states = synthesise_sessions(ready, settings, plan, run, reports)
+    init_wf = partial(init_session_wf, settings=settings, plan=plan, atlas=atlas, measured=measured)
+    states = synthesise_sessions(ready, settings, run, init_wf, reports)
     return report_outcome(sessions, states, settings, reports)
+
+
+def choose_atlas(regions: RegionSettings) -> Atlas | None:
+    """The atlas whose regions are measured, if any are.
+
+    Raises
+    ------
+    MissingInputError, BadDataError, UsageError
+        If a user's atlas is not there or cannot be used.
+    """
+    if not regions.wanted:
+        return None
+    if regions.atlas is None or regions.labels is None:
+        return packaged_atlas()
+    return read_atlas(regions.atlas, regions.labels)
+
+
+def with_measured(
+    sessions: Sequence[Session], plan: SynthesisPlan, settings: Settings
+) -> tuple[list[Session], dict[str, dict[str, PetPlan]]]:
+    """What to make of each session's PET, by its label and by tracer.
+
+    What is not used of it, and why, is added to what the sessions have left out.
+    """
+    told, measured = [], {}
+    for session in sessions:
+        lines: list[str] = []
+        if session.t1w is not None and session.pets:
+            measured[session.label], lines = measured_pets(session, plan.tracers, settings)
+        told.append(replace(session, left_out=(*session.left_out, *lines)))
+    return told, measured
 
 
 def synthesise_sessions(
     sessions: Sequence[Session],
     settings: Settings,
-    plan: SynthesisPlan,
     run: str,
+    init_wf: Callable[..., "Workflow"],
     reports: Reports,
 ) -> dict[str, "SessionState"]:
     """Run the graphs; returns how each session ended, by its label."""
-    from workflows.subject import init_session_wf
 
     def assemble(session: Session, state: "SessionState") -> None:
         if state.finished:
-            reports.done(session, state.timings)
+            reports.done(session, state.timings, state.warnings)
         else:
             reports.failed(session, why_failed(state), state.timings)
 
-    init_wf = partial(init_session_wf, settings=settings, plan=plan)
     return execute(sessions, settings, run, init_wf, assemble)
 
 

@@ -13,25 +13,38 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from rela_bids.cli.execution import session_of
+from rela_bids.cli.execution import optional_part, session_of
 from rela_bids.interfaces.synthesis import PROGRESS_FILE
 
 
 @dataclass
 class SessionState:
-    """One session during a run; times in seconds."""
+    """One session during a run; times in seconds.
+
+    Attributes
+    ----------
+    nodes : how many it has.
+    pending : the full names of those that have not ended, and still can.
+    warnings : errors of parts that it is done without.
+    """
 
     label: str
     nodes: int = 0
-    done: int = 0
+    pending: set[str] = field(default_factory=set)
     error: str | None = None
+    warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     began: float = 0.0
 
     @property
+    def done(self) -> int:
+        """How many of its nodes have ended."""
+        return self.nodes - len(self.pending)
+
+    @property
     def finished(self) -> bool:
-        """All of its nodes have ended well."""
-        return self.done == self.nodes > 0 and self.error is None
+        """All of its nodes have ended well, but for optional ones."""
+        return not self.pending and self.nodes > 0 and self.error is None
 
 
 class Progressing:
@@ -78,7 +91,9 @@ class Progressing:
     def planned(self, nodes: Iterable[Node]) -> None:
         """Take in how much there is to do."""
         for node in nodes:
-            self.states[session_of(node)].nodes += 1
+            state = self.states[session_of(node)]
+            state.nodes += 1
+            state.pending.add(node.fullname)
 
     def started(self, node: Node) -> None:
         """Show the node as its session's step."""
@@ -94,22 +109,41 @@ class Progressing:
     def finished(self, node: Node) -> None:
         """Count the node, and end its session with the last one."""
         name, state = session_of(node), self.states[session_of(node)]
-        state.done += 1
+        if node.fullname not in state.pending:
+            return  # one that ran on after its optional part had failed
+        state.pending.remove(node.fullname)
         if node.fullname in self._began:
             state.timings[node.name] = time.monotonic() - self._began.pop(node.fullname)
         if node.name == "sample_pet":
             self._sampling.pop(name, None)
         if name in self._tasks:
             self._bars.update(self._tasks[name], total=state.nodes, completed=state.done)
+        self._end_if_finished(name, state)
+
+    def _end_if_finished(self, name: str, state: SessionState) -> None:
         if state.finished:
             self._end(name, f"done in {_duration(time.monotonic() - state.began)}", "green")
 
     def failed(self, node: Node, error: str) -> None:
-        """Keep the first error of a session: what follows follows from it."""
+        """Keep the first error of a session: what follows follows from it.
+
+        That of an optional part is a warning, and what else belongs to the part is not waited for.
+        """
         name, state = session_of(node), self.states[session_of(node)]
-        if state.error is None:
+        if part := optional_part(node):
+            self._do_without(name, state, part, f"{node.name.replace('_', ' ')}: {error}")
+        elif state.error is None:
             state.error = f"{node.name.replace('_', ' ')}: {error}"
             self._end(name, f"failed at {state.error}", "red")
+
+    def _do_without(self, name: str, state: SessionState, part: str, error: str) -> None:
+        lost = {node for node in state.pending if part in node.split(".")}
+        if lost:
+            state.pending -= lost
+            line = f"{part.removesuffix('_wf').replace('_', ' PET of ')} left out, {error}"
+            state.warnings.append(line[0].upper() + line[1:])
+            self.console.print(Text.assemble(f"{state.label}  ", (state.warnings[-1], "yellow")))
+            self._end_if_finished(name, state)
 
     def tick(self) -> None:
         """Show how far sampling is, which one node does for long."""

@@ -1,7 +1,7 @@
 """Sessions' summaries and people's reports, written as sessions end."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rela_bids.bids.derivatives import Derivatives
@@ -40,9 +40,11 @@ class Reports:
         """Forget what an earlier run drew: should this one fail, it must not be shown."""
         results_path(self._derivatives.summary(session)).unlink(missing_ok=True)
 
-    def done(self, session: Session, timings: Mapping[str, float]) -> None:
-        """A session has ended well."""
-        self._write(session, DONE, timings=timings)
+    def done(
+        self, session: Session, timings: Mapping[str, float], warnings: Sequence[str] = ()
+    ) -> None:
+        """A session has ended well; `warnings` are on parts that it is done without."""
+        self._write(session, DONE, timings=timings, warnings=warnings)
 
     def failed(self, session: Session, error: str, timings: Mapping[str, float]) -> None:
         """A session has failed."""
@@ -59,16 +61,22 @@ class Reports:
         *,
         error: str = "",
         timings: Mapping[str, float] | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
         """Write both; what goes wrong in that is said and ends nothing, the images being there."""
         try:
-            self._write_summary(session, status, error, timings or {})
+            self._write_summary(session, status, error, timings or {}, warnings)
             self._write_report(session.subject)
         except Exception as problem:
             print(f"{session.label}  no report: {problem}", file=sys.stderr, flush=True)
 
     def _write_summary(
-        self, session: Session, status: str, error: str, timings: Mapping[str, float]
+        self,
+        session: Session,
+        status: str,
+        error: str,
+        timings: Mapping[str, float],
+        warnings: Sequence[str],
     ) -> None:
         from rela_bids.atomic import write_json
 
@@ -83,7 +91,9 @@ class Reports:
             error=error,
             inputs=self._inputs(session),
             left_out=session.left_out,
-            warnings=tuple(warnings_of(session, self._plan, results)) if status == DONE else (),
+            warnings=(*warnings_of(session, self._plan, results), *warnings)
+            if status == DONE
+            else (),
             results=results,
             timings={step: round(seconds, 2) for step, seconds in timings.items()},
             versions=self._versions,

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rela_bids.bids.given import find_pets
-from rela_bids.bids.metadata import read_metadata
+from rela_bids.bids.pets import first_of_use, pet_paths
 from rela_bids.bids.query import Session
 from rela_bids.bids.validation import read_description
 from rela_bids.cli.sessions import find_sessions, why_left_out
 from rela_bids.cli.train_config import model_config, trainer_settings
 from rela_bids.exceptions import BadDataError, UsageError
-from rela_bids.frames import PetPlan, plan_pet
+from rela_bids.frames import PetPlan
 from rela_bids.settings import Settings
 from rela_bids.splits import SPLITS, read_split, settle_split
 from rela_bids.tracer_config import read_tracers, toml_of
@@ -106,7 +105,11 @@ def plan_study(settings: Settings) -> Study:
     config, trainer = model_config(settings.training), trainer_settings(settings)
     check_new(settings.output_dir, settings.training.name, resume=settings.training.resume)
     sessions = find_sessions(settings, pet=True)
-    paths = {session.label: _pet_paths(session, settings) for session in sessions if session.t1w}
+    paths = {
+        session.label: pet_paths(session, settings.derivatives, settings.selection.tracers)
+        for session in sessions
+        if session.t1w
+    }
     tracers = _tracers(paths, settings)
     targets, sidecars, left_out = _targets(sessions, paths, tracers, settings)
     people: dict[str, set[str]] = {}
@@ -126,16 +129,6 @@ def plan_study(settings: Settings) -> Study:
         dataset=_dataset_name(settings.bids_dir),
         simulated=any(sidecar.get("Simulated") is True for sidecar in sidecars),
     )
-
-
-def _pet_paths(session: Session, settings: Settings) -> dict[str, tuple[Path, ...]]:
-    """PET by tracer; what another pipeline has prepared comes before what the scanner gave."""
-    wanted = settings.selection.tracers
-    return {
-        label: find_pets(settings.derivatives, session, label) or raw
-        for label, raw in session.pets.items()
-        if not wanted or label in wanted
-    }
 
 
 def _tracers(
@@ -174,46 +167,11 @@ def _targets(
             left_out += session.left_out
             targets[session.label] = {}
             for label, files in paths[session.label].items():
-                plan, sidecar, lines = _first_of_use(files, session, tracers[label], settings)
-                targets[session.label][label] = plan
-                sidecars.append(sidecar)
-                left_out += [*plan.notes, *lines]
+                pet = first_of_use(files, session, tracers[label], settings)
+                targets[session.label][label] = pet.plan
+                sidecars.append(pet.sidecar)
+                left_out += [*pet.plan.notes, *pet.lines]
     return targets, sidecars, left_out
-
-
-def _first_of_use(
-    files: Sequence[Path], session: Session, tracer: Tracer, settings: Settings
-) -> tuple[PetPlan, dict[str, Any], list[str]]:
-    """The first PET whose frames serve, its sidecar, and lines on the others.
-
-    Early and late frames are often two runs. Where none serves, it is the first that is to mend.
-    """
-    lines, errors = [], []
-    for number, path in enumerate(files, start=1):
-        sidecar, prepared = _sidecar(path, session, tracer.label, settings)
-        try:
-            plan = plan_pet(path, tracer, sidecar, prepared=prepared)
-        except BadDataError as error:
-            errors.append(error)
-            lines.append(f"{path.name} was not used: {error}")
-        else:
-            lines += [f"{o.name} was not used: {path.name} was picked" for o in files[number:]]
-            return plan, sidecar, lines
-    raise errors[0]
-
-
-def _sidecar(
-    path: Path, session: Session, label: str, settings: Settings
-) -> tuple[dict[str, Any], bool]:
-    """The metadata of a PET, and whether another pipeline has prepared it.
-
-    What that pipeline did not carry over is taken from the raw PET.
-    """
-    if path in session.pets[label]:
-        return read_metadata(path, settings.bids_dir), False
-    raw = read_metadata(session.pets[label][0], settings.bids_dir)
-    dataset = next(folder for folder in settings.derivatives if path.is_relative_to(folder))
-    return raw | read_metadata(path, dataset), True
 
 
 def _given_split(settings: Settings) -> dict[str, str] | None:
