@@ -160,7 +160,7 @@ def init_region_outputs_wf(
     workflow = pe.Workflow(name=name)
     _add_ends(workflow, ["regions", "labels", "tables"])
     t1w = derivatives.uri(derivatives.path(session, names.T1W))
-    sidecar = sidecars.regions_sidecar(atlas, sources=[t1w])
+    sidecar = sidecars.regions_sidecar(atlas, t1w=t1w)
     for field, extension in (("regions", None), ("labels", ".tsv")):
         path = derivatives.path(session, names.REGIONS, atlas=atlas.label, extension=extension)
         _save(workflow, field, [_File(field, str(path), sidecar)])

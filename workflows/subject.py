@@ -115,7 +115,6 @@ def _add_measured(workflow: pe.Workflow, measured_wf: pe.Workflow, *, with_regio
         workflow.connect([(workflow.get_node("regions_wf"), measured_wf, same("regions"))])
 
 
-
 def _add_space(
     workflow: pe.Workflow, session: Session, settings: Settings, plan: SynthesisPlan, space: str
 ) -> None:

@@ -17,7 +17,7 @@ from rela_bids.exceptions import RelaBidsError, UsageError
 BIDS_VERSION = "1.10.0"
 
 # What the specification has no name for yet. A slash after a folder would silence nothing.
-IGNORED = ("*.html", "group_*", "figures", "log", "models", "*_xfm.*")
+IGNORED = ("*.html", "group_*", "figures", "log", "models", "*_xfm.*", "*_suvr.*", "*_metrics.*")
 
 README = f"""# Synthetic PET made with {GENERATOR}
 

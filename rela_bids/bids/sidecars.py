@@ -148,12 +148,12 @@ def _frames(plan: PetPlan) -> dict[str, Any]:
     return frames
 
 
-def regions_sidecar(atlas: Atlas, *, sources: Sequence[str]) -> dict[str, Any]:
-    """Of a person's regions on the T1w grid, and of the table of their names."""
+def regions_sidecar(atlas: Atlas, *, t1w: str) -> dict[str, Any]:
+    """Of a person's regions on the grid of the T1w, a URI, and of the table of their names."""
     return {
         "Description": f"Regions of the T1w: {atlas.source}",
         **_atlas(atlas),
-        **_provenance(sources, None),
+        **_provenance([t1w], t1w),
     }
 
 

@@ -146,6 +146,7 @@ class PetSUVR(SimpleInterface):
         }
         for name, image in images.items():
             path = folder / f"{name}.nii.gz"
+            image.header.set_xyzt_units("mm")
             nib.save(image, path)
             self._results[name] = str(path)
         offset = offset_in_brain(matrix, brain_mask)

@@ -45,6 +45,7 @@ class FindRegions(SimpleInterface):
             Path(inputs.template_to_t1w),
             inputs.atlas,
         )
+        image.header.set_xyzt_units("mm")
         nib.save(image, folder / "regions.nii.gz")
         (folder / "labels.tsv").write_text(labels_table(inputs.atlas), encoding="utf-8")
         self._results["regions"] = str(folder / "regions.nii.gz")
