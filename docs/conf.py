@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinxarg.ext",
+    "docstrings",
     "mathml",
     "workflow_graphs",
 ]
@@ -33,6 +34,9 @@ html_math_renderer = "mathml"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# Two hyphens are an option, not a dash.
+smartquotes = False
 
 # Names in single backquotes, as docstrings have them.
 default_role = "literal"

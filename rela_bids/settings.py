@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from rela_bids.exceptions import BadDataError
+from rela_bids.exceptions import BadDataError, MissingInputError
 
 Level = Literal["participant", "group"]
 SkullStrip = Literal["ants", "deepbet", "skip"]
@@ -228,6 +228,26 @@ def from_toml(text: str) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise BadDataError(f"The settings are not valid TOML ({error}): mend the file") from error
     return from_dict(values)
+
+
+def read_toml(path: Path, option: str) -> dict[str, Any]:
+    """A user's TOML file; `option` is the one that named it.
+
+    Raises
+    ------
+    MissingInputError
+        If it cannot be read.
+    BadDataError
+        If it is not TOML in UTF-8.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise MissingInputError(
+            f"{option} {path} cannot be read ({error.strerror}): check the path"
+        ) from error
+    except ValueError as error:
+        raise BadDataError(f"{option} {path} is not TOML in UTF-8 ({error}): mend it") from error
 
 
 def _plain(value: Any) -> Any:

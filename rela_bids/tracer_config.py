@@ -1,13 +1,13 @@
 """Tracers from TOML files: those that the table does not have, and changes to those that it has."""
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from rela_bids.exceptions import BadDataError, MissingInputError
+from rela_bids.exceptions import BadDataError
+from rela_bids.settings import read_toml
 from rela_bids.tracers import TRACERS, Conversion, Tracer
 
 OPTION = "--tracer-config"
@@ -55,14 +55,7 @@ def toml_of(label: str) -> str:
 
 
 def _read_tables(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise MissingInputError(
-            f"{OPTION} {path} cannot be read ({error.strerror}): check the path"
-        ) from error
-    except ValueError as error:
-        raise BadDataError(f"{OPTION} {path} is not TOML in UTF-8 ({error}): mend it") from error
+    content = read_toml(path, OPTION)
     tables = content.get("tracer", [content])
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise BadDataError(f"{OPTION} {path}: write each tracer under [[tracer]]")

@@ -129,3 +129,19 @@ TRACERS: dict[str, Tracer] = {
         ),
     )
 }
+
+# What sidecars call tracers, in lower case and without punctuation and isotope.
+NAMES_IN_SIDECARS: dict[str, str] = {
+    "pib": "11CPIB",
+    "pittsburghcompoundb": "11CPIB",
+    "av45": "18FAV45",
+    "fbp": "18FAV45",
+    "amyvid": "18FAV45",
+    "fbb": "18FFBB",
+    "neuraceq": "18FFBB",
+    "av1451": "18FAV1451",
+    "t807": "18FAV1451",
+    "tauvid": "18FAV1451",
+    "fdg": "18FFDG",
+    "fluorodeoxyglucose": "18FFDG",
+} | {tracer.name.lower(): label for label, tracer in TRACERS.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from nipype import Workflow
+from nipype import Workflow, logging
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -85,7 +85,9 @@ class WorkflowGraph(SphinxDirective):
         path = folder / f"{name}.svg"
         workflow.write_graph(str(path.with_suffix(".dot")), graph2use=style, format="svg")
         relative = os.path.relpath(path, self.env.srcdir)
-        return [nodes.image(uri=relative, alt=f"graph of the workflow {name}")]
+        picture = nodes.image(uri=relative, alt=f"graph of the workflow {name}")
+        # A click opens it in full size, where Sphinx puts it.
+        return [nodes.reference("", "", picture, refuri=f"_images/{path.name}")]
 
 
 def _links(workflow: Workflow) -> nodes.Node:
@@ -97,4 +99,5 @@ def _links(workflow: Workflow) -> nodes.Node:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive."""
     app.add_directive("workflow-graph", WorkflowGraph)
+    logging.getLogger("nipype.workflow").setLevel("WARNING")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

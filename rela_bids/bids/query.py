@@ -18,25 +18,9 @@ from rela_bids.exceptions import (
     UsageError,
 )
 from rela_bids.settings import Selection
-from rela_bids.tracers import TRACERS
+from rela_bids.tracers import NAMES_IN_SIDECARS, TRACERS
 
 _LABEL = re.compile(r"[a-zA-Z0-9+]+")
-
-# What sidecars call tracers, in lower case and without punctuation and isotope.
-_TRACER_NAMES = {
-    "pib": "11CPIB",
-    "pittsburghcompoundb": "11CPIB",
-    "av45": "18FAV45",
-    "fbp": "18FAV45",
-    "amyvid": "18FAV45",
-    "fbb": "18FFBB",
-    "neuraceq": "18FFBB",
-    "av1451": "18FAV1451",
-    "t807": "18FAV1451",
-    "tauvid": "18FAV1451",
-    "fdg": "18FFDG",
-    "fluorodeoxyglucose": "18FFDG",
-} | {tracer.name.lower(): label for label, tracer in TRACERS.items()}
 
 
 @dataclass(frozen=True)
@@ -229,7 +213,7 @@ def _tracer_of_sidecar(path: Path, bids_dir: Path) -> str | None:
         return None
     lowered = name.lower()
     bare = re.sub(r"[^a-z0-9]", "", re.sub(r"\[?(11c|18f|c-?11|f-?18)\]?", "", lowered))
-    return name if name in TRACERS else _TRACER_NAMES.get(lowered, _TRACER_NAMES.get(bare))
+    return name if name in TRACERS else NAMES_IN_SIDECARS.get(lowered, NAMES_IN_SIDECARS.get(bare))
 
 
 def _choose_participants(bids_dir: Path, wanted: Collection[str]) -> list[str]:

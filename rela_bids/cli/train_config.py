@@ -1,13 +1,12 @@
 """The settings of a training run: the preset, the file of ``--train-config``, the options."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rela_bids.exceptions import BadDataError, MissingInputError
-from rela_bids.settings import Settings, TrainingSettings, build
+from rela_bids.exceptions import BadDataError
+from rela_bids.settings import Settings, TrainingSettings, build, read_toml
 
 if TYPE_CHECKING:
     from rela_bids.model.budget import TrainSettings
@@ -34,19 +33,10 @@ def read_changes(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    MissingInputError
-        If it cannot be read.
-    BadDataError
-        If it is not TOML in UTF-8.
+    MissingInputError, BadDataError
+        As `read_toml`.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise MissingInputError(
-            f"{OPTION} {path} cannot be read ({error.strerror}): check the path"
-        ) from error
-    except ValueError as error:
-        raise BadDataError(f"{OPTION} {path} is not TOML in UTF-8 ({error}): mend it") from error
+    return read_toml(path, OPTION)
 
 
 def model_config(training: TrainingSettings) -> "ModelConfig":
