@@ -38,7 +38,8 @@ def settings_of(root: Path, **changes: object) -> Settings:
 
 
 def run(root: Path, *options: object) -> int:
-    return main([str(a) for a in (root / "bids", root / "out", "group", *options)])
+    arguments = (root / "bids", root / "out", "group", "-w", root / "work", *options)
+    return main([str(argument) for argument in arguments])
 
 
 def table(root: Path, name: str) -> pd.DataFrame:
@@ -356,10 +357,11 @@ def test_a_thousand_sessions_take_little_memory_and_are_read_once(tmp_path):
     made_up = MadeUp(sessions=("1", "2", "3", "4"))
     write_participants(tmp_path / "bids", people)
     write_people(tmp_path / "out", people, made_up)
-    command = [sys.executable, "-c", MEASURED_RUN, str(tmp_path / "bids"), str(tmp_path / "out")]
+    folders = [str(tmp_path / name) for name in ("bids", "out", "work")]
+    command = [sys.executable, "-c", MEASURED_RUN, *folders[:2], "group", "-w", folders[2]]
 
     def measured_run() -> tuple[str, str]:
-        done = subprocess.run([*command, "group"], capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout, done.stderr
 
     out, said = measured_run()
