@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint typecheck docs dist
+.PHONY: demo test coverage lint typecheck docs dist test-faults fuzz audit
 
 $(VENV)/installed: setup.cfg constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,3 +42,17 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/codespell README.md CHANGES.md CONTRIBUTING.md docs rela_bids workflows tests
+
+# Kills, full disks, lost workers: RELA_BIDS_KILLS moments each, at most 20 minutes.
+test-faults: $(VENV)/installed
+	timeout --kill-after=60 1200 $(BIN)/python -m pytest tests/test_faults.py -m very_slow -x
+
+# Coverage-guided, two minutes; what it finds is written to a file that replays it.
+fuzz: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fuzz]"
+	PYTHONPATH=. $(BIN)/python tests/test_fuzz.py -max_total_time=120 -timeout=20
+
+# Known vulnerabilities of the pinned packages; asks pypi.org, and fails where that is not reached.
+audit: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[audit]"
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt

@@ -4,16 +4,61 @@ import errno
 import filecmp
 import json
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
 from rela_bids.exceptions import CannotWriteError
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+# Such as .0a1b2c3d-4711-0123456789ab.image.nii.gz: the machine and process that write it.
+_TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{12}\..+")
+
+# No file takes longer to write than this, seconds.
+STALE_AFTER = 24 * 3600.0
+
+
+def remove_stale(folder: Path, *, recursive: bool = True) -> list[Path]:
+    """Remove what killed writers have left in `folder`; returns what was removed.
+
+    A temporary file is stale if the process that wrote it ran on this machine and is gone, or if
+    it has not been written to for a day: others may be at work on a shared file system.
+    """
+    removed = []
+    for path in folder.rglob(".*") if recursive else folder.glob(".*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None:
+            continue
+        with suppress(OSError):
+            mine = match["machine"] == _machine()
+            old = time.time() - path.stat().st_mtime > STALE_AFTER
+            if old or (mine and not psutil.pid_exists(int(match["pid"]))):
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+@cache
+def _machine() -> str:
+    """Eight digits that differ between machines, and between containers with their own pids."""
+    marks = [socket.gethostname()]
+    with suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+    with suppress(OSError):
+        marks.append(str(Path("/proc/self/ns/pid").readlink()))
+    return sha256(" ".join(marks).encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -38,7 +83,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
     ...     [file.name for file in Path(folder, "new").iterdir()]
     ['image.nii.gz']
     """
-    temporary = path.parent / f".{uuid4().hex}.{path.name}"
+    temporary = path.parent / f".{_machine()}-{os.getpid()}-{uuid4().hex[:12]}.{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,9 @@ COVERAGE = 0.25
 
 # Frames may overlap by their rounding: seconds, or this share of a frame.
 OVERLAP = (1.0, 0.02)
+
+# No time in seconds or milliseconds is as large; infinity and NaN are not below it.
+LARGEST = 1e12
 
 # Minutes by which the frames may miss the window's ends before that is worth a line.
 WORTH_A_NOTE = 1.0
@@ -204,7 +206,8 @@ def _numbers(metadata: Mapping[str, Any], key: str, image: Path) -> list[float]:
     if value is None or value == "n/a":
         return []
     values = list(value) if isinstance(value, list | tuple) else [value]
-    if not all(type(v) in (int, float) and isfinite(v) for v in values):
+    # Comparing, since isfinite fails on whole numbers that no float can hold.
+    if not all(type(v) in (int, float) and abs(v) < LARGEST for v in values):
         raise BadDataError(f"{image}: {key} in its sidecar is not numbers: mend the sidecar")
     return [float(v) for v in values]
 

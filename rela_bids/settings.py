@@ -153,6 +153,7 @@ class Settings:
     derivatives : datasets of other pipelines, whose brain masks and PET are used as they are.
     tracer_files : TOML files of tracers, see `rela_bids.tracers.read_tracers`.
     train : whether the group level trains a model.
+    command : the arguments of the command line, for messages and records.
     """
 
     bids_dir: Path
@@ -174,6 +175,7 @@ class Settings:
     stop_on_first_crash: bool = False
     dry_run: bool = False
     verbose: int = 0
+    command: tuple[str, ...] = ()
 
     @property
     def log_level(self) -> str:
@@ -225,7 +227,7 @@ def from_toml(text: str) -> Settings:
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadDataError(f"The settings are not valid TOML ({error}): mend the file") from error
     return from_dict(values)
 
@@ -246,7 +248,7 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
         raise MissingInputError(
             f"{option} {path} cannot be read ({error.strerror}): check the path"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadDataError(f"{option} {path} is not TOML in UTF-8 ({error}): mend it") from error
 
 

@@ -112,8 +112,11 @@ def read_split(path: Path, column: str = "split") -> dict[str, str]:
     """
     if not path.exists():
         raise MissingInputError(f"--split: {path} is not there; check the path")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadDataError(f"--split: {path} is no table in UTF-8 ({error}): mend it") from error
     if not rows or not {"participant_id", column} <= set(rows[0]):
         raise BadDataError(f"{path} needs the columns participant_id and {column}, tab-separated")
     split = {

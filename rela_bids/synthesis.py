@@ -82,6 +82,23 @@ def plan_synthesis(settings: "SynthesisSettings", tracers: Sequence[str]) -> Syn
     )
 
 
+def check_weights(plan: SynthesisPlan) -> None:
+    """Read the weights once, so that a bad file ends the run before any image is touched.
+
+    Raises
+    ------
+    BadDataError
+        If they are damaged or do not fit the network that the file describes.
+    UsageError
+        If the model cannot be sampled in as many steps.
+    """
+    from rela_bids.model.checkpoint import load_model
+    from rela_bids.model.diffusion import Schedule
+
+    Schedule(plan.config.diffusion).sampling_timesteps(plan.sampling_steps)
+    load_model(plan.path)
+
+
 def resolve_device(device: str) -> str:
     """``auto`` to the best device that this machine has.
 

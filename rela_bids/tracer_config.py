@@ -16,6 +16,10 @@ NAMES = tuple(field.name for field in fields(Tracer))
 
 # What may be left out of a tracer that is not in the table.
 DEFAULTS: Mapping[str, Any] = {"target": "not stated", "conversion": None}
+
+# No minute and no SUVR is as large; infinity and numbers that no float holds are larger.
+LARGEST = 1e6
+
 SHORT = {"scale": "suvr_scale"}
 
 
@@ -80,7 +84,9 @@ def _read_tracer(values: Mapping[str, Any], known: Mapping[str, Tracer], where: 
 def _build(values: Mapping[str, Any], where: str) -> Tracer:
     window, scale = values["frame_window"], values["suvr_scale"]
     numbers = [*window, scale] if isinstance(window, list | tuple) else []
-    if len(numbers) != 3 or not all(type(number) in (int, float) for number in numbers):
+    if len(numbers) != 3 or not all(
+        type(number) in (int, float) and abs(number) < LARGEST for number in numbers
+    ):
         raise BadDataError(
             f"{where} needs frame_window = [start, end], minutes, and suvr_scale, a number"
         )

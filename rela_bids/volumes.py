@@ -3,7 +3,8 @@
 Affines map voxel indices to RAS+ millimetres. A grid is a shape and such an affine.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,10 @@ def standardise_mri(data: Array, mask: NDArray[np.bool_]) -> Array:
     return np.where(mask, scaled, 0.0).astype(np.float32)
 
 
+# No scan of a head has more voxels, and none is thinner or longer than this, mm.
+MOST_VOXELS = 2**29
+FIELD_OF_VIEW = (10.0, 1000.0)
+
 # A corner of the field of view may move by this fraction of a voxel before a sheared affine is
 # resampled rather than rounded to the nearest one without shear.
 SHEAR_TOLERANCE = 0.25
@@ -134,11 +139,13 @@ def load_volume(scan: Scan) -> nib.Nifti1Image:
     ------
     BadDataError
         If the scan cannot be read as NIfTI, has several volumes or fewer than three dimensions, is
-        not numeric, or is constant.
+        not numeric, is constant, or has a size that no head has.
     """
     path = scan_name(scan)
     try:
         image: Any = scan if isinstance(scan, nib.Nifti1Image) else nib.load(scan)
+        # Before any voxel is read: a damaged header may ask for more than there is memory.
+        _check_size(image.shape, path)
         data = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         if isinstance(error, FileNotFoundError):
@@ -152,6 +159,7 @@ def load_volume(scan: Scan) -> nib.Nifti1Image:
         raise BadDataError(f"{path} holds {data.dtype}, not one number a voxel: convert it again")
     data = _three_dimensional(data, path)
     affine, code = valid_affine(image.header, path)
+    _check_extent(data.shape, affine, path)
     volume = _finite_and_positive(data.astype(np.float32))
     if volume.max() == volume.min():
         raise BadDataError(f"{path} is constant: is it the right file?")
@@ -171,12 +179,33 @@ def scan_name(scan: Scan) -> str:
     return str(scan)
 
 
+def _check_size(shape: tuple[int, ...], path: Path | str) -> None:
+    if math.prod(map(int, shape)) > MOST_VOXELS or min(shape, default=0) < 1:
+        raise BadDataError(
+            f"{path} is {_by(shape)} by its header, which no scan of a head is: convert it again"
+        )
+
+
+def _check_extent(shape: tuple[int, ...], affine: NDArray[np.float64], path: Path | str) -> None:
+    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
+    if extent.min() < FIELD_OF_VIEW[0] or extent.max() > FIELD_OF_VIEW[1]:
+        raise BadDataError(
+            f"{path} is {_by(shape)} voxels and {_by(np.round(extent, 1))} mm, which no scan of a "
+            "head is: mend its voxel size, in mm, or crop it"
+        )
+
+
+def _by(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{size:g}" for size in sizes)
+
+
 def _three_dimensional(data: NDArray[np.generic], path: Path | str) -> NDArray[np.generic]:
     if data.ndim > 3 and set(data.shape[3:]) == {1}:
         data = data.reshape(data.shape[:3])
     if data.ndim != 3 or min(data.shape) < 2:
-        shape = " x ".join(map(str, data.shape))
-        raise BadDataError(f"{path} is {shape}, not one 3-D volume: split or average it first")
+        raise BadDataError(
+            f"{path} is {_by(data.shape)}, not one 3-D volume: split or average it first"
+        )
     return data
 
 

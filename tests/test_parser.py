@@ -30,7 +30,10 @@ def parse_with(bids, *options: str) -> Settings:
 def test_three_arguments_are_enough(bids):
     settings = parse_with(bids)
     assert settings == Settings(
-        bids_dir=bids, output_dir=bids.parent / "out", work_dir=bids.parent / "work"
+        bids_dir=bids,
+        output_dir=bids.parent / "out",
+        work_dir=bids.parent / "work",
+        command=(str(bids), str(bids.parent / "out"), "participant"),
     )
     assert settings.synthesis.model == "phantom"
     assert settings.anatomy.output_spaces == ("T1w",)

@@ -16,7 +16,7 @@ from rela_bids.bids import sidecars
 from rela_bids.bids.finished import MADE_WITH, made_with, sources
 from rela_bids.bids.query import Session
 from rela_bids.frames import PetPlan
-from rela_bids.interfaces.outputs import SaveDerivatives
+from rela_bids.interfaces.outputs import SaveDerivatives, sidecar_path
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
 from rela_bids.templates import TEMPLATE_SPACE
@@ -240,6 +240,17 @@ def _measured_files(
         sidecar = sidecars.suvr_table_sidecar(tracer, atlas, pet, sources=[measured, regions])
         path = derivatives.path(session, names.MEASURED_SUVR, tracer=label, atlas=atlas.label)
         yield _File("table", str(path), sidecar)
+
+
+def saved_by(workflow: pe.Workflow) -> list[Path]:
+    """The files, sidecars among them, that the graph of a session leaves in OUT."""
+    saved: set[Path] = set()
+    for name in workflow.list_node_names():
+        interface = workflow.get_node(name).interface
+        if isinstance(interface, SaveDerivatives):
+            for path in map(Path, interface.inputs.paths):
+                saved |= {path, sidecar_path(path)}
+    return sorted(saved)
 
 
 def _add_ends(workflow: pe.Workflow, fields: Sequence[str]) -> None:

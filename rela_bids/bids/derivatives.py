@@ -113,6 +113,11 @@ class Derivatives:
         figures = self.root / f"sub-{subject}" / "figures"
         return sorted(figures.glob(f"sub-{subject}_*desc-summary.json"))
 
+    def record(self, session: Session) -> Path:
+        """JSON of what a finished session was made of, see `rela_bids.bids.records`."""
+        name = f"{session.prefix}_desc-finished.json"
+        return self.root / f"sub-{session.subject}" / "log" / name
+
     def report(self, subject: str) -> Path:
         """A person's HTML report."""
         return self.root / f"sub-{subject}.html"

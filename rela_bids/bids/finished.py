@@ -20,6 +20,7 @@ from rela_bids.settings import AnatomySettings, Settings
 
 HASHES = "SourcesSHA256"
 MADE_WITH = "GeneratedWith"
+SOURCES = ("T1w", "FLAIR", "BrainMask")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def made_with(anatomy: AnatomySettings) -> dict[str, Any]:
 
 def sources(session: Session, brain_mask: Path | None = None) -> dict[str, Path]:
     """The files that a session's anatomy is made from, by what they are."""
-    given = {"T1w": session.t1w, "FLAIR": session.flair, "BrainMask": brain_mask}
+    given = dict(zip(SOURCES, (session.t1w, session.flair, brain_mask), strict=True))
     return {kind: path for kind, path in given.items() if path is not None}
 
 

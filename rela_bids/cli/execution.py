@@ -40,7 +40,7 @@ class Observer(Protocol):
     def finished(self, node: Node) -> None:
         """A node ended well."""
 
-    def failed(self, node: Node, error: str) -> None:
+    def failed(self, node: Node, error: str, traceback: str) -> None:
         """A node ended with the exception whose text is `error`."""
 
     def tick(self) -> None:
@@ -123,10 +123,11 @@ class SessionPool(MultiProcPlugin):
             self._config = config
 
     def _report_crash(self, node: Node, result: dict[str, Any] | None = None) -> str:
-        traceback = result["traceback"] if result else ""
+        # In the place of Nipype's own report, which is made for its developers.
+        traceback = "".join(result["traceback"]) if result else ""
         self.failures += 1
-        self._observer.failed(node, last_line("".join(traceback)))
-        return super()._report_crash(node, result)
+        self._observer.failed(node, last_line(traceback), traceback)
+        return ""
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         super()._send_procs_to_workers(updatehash, graph)

@@ -1,7 +1,9 @@
 """Arguments to `Settings`. Imports nothing heavy, so that ``--help`` answers at once."""
 
 import argparse
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -49,7 +51,7 @@ def parse(argv: Sequence[str]) -> Settings:
         After ``--help`` and ``--version``.
     """
     arguments = build_parser().parse_args(argv)
-    settings = _settings(arguments)
+    settings = replace(_settings(arguments), command=tuple(argv))
     _check_folders(settings)
     return settings
 
@@ -203,6 +205,11 @@ def _check_folders(settings: Settings) -> None:
         raise MissingInputError(
             f"bids_dir {bids_dir} is not a folder that can be read: check the path"
         )
+    for dataset in settings.derivatives:
+        if not _is_folder(dataset):
+            raise MissingInputError(
+                f"--derivatives {dataset} is not a folder that can be read: check the path"
+            )
     if bids_dir.is_relative_to(output_dir):
         raise UsageError(
             f"output_dir {output_dir} is or holds bids_dir: give another folder, for example "
@@ -222,7 +229,8 @@ def _check_folders(settings: Settings) -> None:
     if output_dir in settings.group.compare:
         raise UsageError(f"--compare {output_dir} is output_dir itself: give another one's output")
     for option, path in (("output_dir", output_dir), ("--work-dir", work_dir)):
-        if path.is_file():
+        # os.path, since Path.is_file raises where one may not look.
+        if os.path.isfile(path):  # noqa: PTH113
             raise UsageError(f"{option} {path} is a file: give a folder")
 
 

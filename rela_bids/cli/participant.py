@@ -10,6 +10,7 @@ from rela_bids.bids.citation import describe_methods
 from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.pets import measured_pets
 from rela_bids.bids.query import Session
+from rela_bids.bids.records import Records
 from rela_bids.cli.plan import describe_plan
 from rela_bids.cli.reporting import Reports
 from rela_bids.cli.sessions import (
@@ -22,10 +23,11 @@ from rela_bids.cli.sessions import (
     why_failed,
     why_left_out,
 )
+from rela_bids.cli.skipping import Keeping, choose_unfinished
 from rela_bids.exceptions import ExitCode, MissingInputError
 from rela_bids.frames import PetPlan
 from rela_bids.settings import RegionSettings, Settings
-from rela_bids.synthesis import SynthesisPlan, plan_synthesis, resolve_device
+from rela_bids.synthesis import SynthesisPlan, check_weights, plan_synthesis, resolve_device
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
@@ -69,20 +71,29 @@ def run_level(settings: Settings) -> int:
             f"{settings.bids_dir}: none of the {len(sessions)} sessions has a T1w to start from"
         )
     plan = plan_synthesis(settings.synthesis, settings.selection.tracers)
-    plan = replace(plan, device=resolve_device(plan.device))
     atlas = choose_atlas(settings.regions)
     sessions, measured = with_measured(sessions, plan, settings)
     ready = [session for session in sessions if session.t1w is not None]
+    records = Records(settings, plan)
+    todo = choose_unfinished(ready, records, settings)
+    if todo:
+        plan = replace(plan, device=resolve_device(plan.device))
+        check_weights(plan)
     methods = describe_methods(settings, list(plan.tracers), simulated=plan.simulated)
     run = begin_run(settings, methods)
-    announce(sessions, ready, plan)
+    announce(sessions, todo, plan)
     reports = Reports(settings, plan, methods.markdown, run)
+    labels = {session.label for session in todo}
     for session in sessions:
-        reports.begin(session)
         if session.t1w is None:
             reports.left_out(session)
+        elif session.label in labels:
+            records.begin(session)
+            reports.begin(session)
+        else:
+            reports.check(session)
     init_wf = partial(init_session_wf, settings=settings, plan=plan, atlas=atlas, measured=measured)
-    states = synthesise_sessions(ready, settings, run, init_wf, reports)
+    states = synthesise_sessions(todo, settings, run, init_wf, reports, Keeping(records))
     return report_outcome(sessions, states, settings, reports)
 
 
@@ -123,16 +134,20 @@ def synthesise_sessions(
     run: str,
     init_wf: Callable[..., "Workflow"],
     reports: Reports,
+    keeping: Keeping,
 ) -> dict[str, "SessionState"]:
     """Run the graphs; returns how each session ended, by its label."""
+    if not sessions:
+        return {}
 
     def assemble(session: Session, state: "SessionState") -> None:
         if state.finished:
             reports.done(session, state.timings, state.warnings)
+            keeping.keep(session, state)
         else:
             reports.failed(session, why_failed(state), state.timings)
 
-    return execute(sessions, settings, run, init_wf, assemble)
+    return execute(sessions, settings, run, keeping.watch(init_wf), assemble)
 
 
 def report_outcome(
@@ -145,11 +160,13 @@ def report_outcome(
     rows = []
     for session in sessions:
         state = states.get(session.label)
-        if state is None:
+        report = str(Derivatives(settings.output_dir).report(session.subject))
+        if session.t1w is None:
             rows.append((session.label, "left out", why_left_out(session)))
+        elif state is None:
+            rows.append((session.label, "done before", report))
         elif state.finished:
-            report = Derivatives(settings.output_dir).report(session.subject)
-            rows.append((session.label, "done", str(report)))
+            rows.append((session.label, "done", report))
         else:
             # Once more: some of its nodes ran on after the one that failed.
             reports.failed(session, why_failed(state), state.timings)
@@ -158,13 +175,14 @@ def report_outcome(
     return ExitCode.OK if all_finished(states) else ExitCode.SESSION_FAILED
 
 
-def announce(sessions: Sequence[Session], ready: Sequence[Session], plan: SynthesisPlan) -> None:
+def announce(sessions: Sequence[Session], todo: Sequence[Session], plan: SynthesisPlan) -> None:
     """Say what is about to be done, and with what."""
-    say(
-        f"{len(ready)} of {len(sessions)} sessions, {len(plan.tracers)} tracers "
-        f"({', '.join(plan.tracers)}), {plan.n_samples} samples of {plan.sampling_steps} steps, "
-        f"model {plan.name} on {plan.device}"
-    )
+    if todo:
+        say(
+            f"{len(todo)} of {len(sessions)} sessions, {len(plan.tracers)} tracers "
+            f"({', '.join(plan.tracers)}), {plan.n_samples} samples of {plan.sampling_steps} "
+            f"steps, model {plan.name} on {plan.device}"
+        )
     if plan.simulated:
         say(
             f"WARNING: the model {plan.name} was trained on {plan.trained_on}. It is for trying "

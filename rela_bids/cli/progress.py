@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -26,6 +26,7 @@ class SessionState:
     nodes : how many it has.
     pending : the full names of those that have not ended, and still can.
     warnings : errors of parts that it is done without.
+    crash : the report on its error.
     """
 
     label: str
@@ -33,6 +34,7 @@ class SessionState:
     pending: set[str] = field(default_factory=set)
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
+    crash: Path | None = None
     timings: dict[str, float] = field(default_factory=dict)
     began: float = 0.0
 
@@ -57,6 +59,8 @@ class Progressing:
     ----------
     labels : of each session, by its workflow's name.
     on_end : called with a session's workflow name and state when it is done or has failed.
+    on_crash : called with a node that failed, its error and its traceback; returns the file in
+        which they are kept.
     """
 
     def __init__(
@@ -64,10 +68,11 @@ class Progressing:
         labels: Mapping[str, str],
         on_end: "OnEnd",
         stream: TextIO | None = None,
+        on_crash: Callable[[Node, str, str], Path | None] = lambda node, error, traceback: None,
     ) -> None:
         self.states = {name: SessionState(label) for name, label in labels.items()}
         self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._on_end = on_end
+        self._on_end, self._on_crash = on_end, on_crash
         self._began: dict[str, float] = {}
         self._sampling: dict[str, Path] = {}
         self._tasks: dict[str, TaskID] = {}
@@ -124,15 +129,17 @@ class Progressing:
         if state.finished:
             self._end(name, f"done in {_duration(time.monotonic() - state.began)}", "green")
 
-    def failed(self, node: Node, error: str) -> None:
+    def failed(self, node: Node, error: str, traceback: str) -> None:
         """Keep the first error of a session: what follows follows from it.
 
         That of an optional part is a warning, and what else belongs to the part is not waited for.
         """
         name, state = session_of(node), self.states[session_of(node)]
+        crash = self._on_crash(node, error, traceback)
         if part := optional_part(node):
             self._do_without(name, state, part, f"{node.name.replace('_', ' ')}: {error}")
         elif state.error is None:
+            state.crash = crash
             state.error = f"{node.name.replace('_', ' ')}: {error}"
             self._end(name, f"failed at {state.error}", "red")
 
@@ -174,8 +181,10 @@ class OnEnd:
 
 def summary_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     """The table at the end of a run: session, outcome, and the reason or the report."""
-    styles = {"done": "green", "left out": "yellow", "failed": "red"}
-    table = Table("session", "outcome", "", box=None, pad_edge=False, header_style="bold")
+    styles = {"done": "green", "done before": "green", "left out": "yellow", "failed": "red"}
+    table = Table("session", "outcome", box=None, pad_edge=False, header_style="bold")
+    # Folded and not cut off, since the name of a file comes last.
+    table.add_column("", overflow="fold")
     for label, outcome, detail in rows:
         table.add_row(Text(label), Text(outcome, styles.get(outcome, "")), Text(detail))
     return table

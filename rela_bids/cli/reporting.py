@@ -40,6 +40,11 @@ class Reports:
         """Forget what an earlier run drew: should this one fail, it must not be shown."""
         results_path(self._derivatives.summary(session)).unlink(missing_ok=True)
 
+    def check(self, session: Session) -> None:
+        """A session was finished before: its person's report is there, or is written again."""
+        if not self._derivatives.report(session.subject).exists():
+            self._write_report(session.subject)
+
     def done(
         self, session: Session, timings: Mapping[str, float], warnings: Sequence[str] = ()
     ) -> None:

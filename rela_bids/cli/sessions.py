@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from rela_bids.atomic import write_text
+from rela_bids.atomic import remove_stale, write_text
 from rela_bids.bids.citation import Methods
 from rela_bids.bids.dataset import ensure_dataset
 from rela_bids.bids.derivatives import Derivatives
@@ -74,6 +74,17 @@ def check_templates(settings: Settings) -> None:
         find_space(space)
 
 
+def sweep(settings: Settings, sessions: Sequence[Session]) -> None:
+    """Remove the unfinished files that killed runs have left where this one will write."""
+    out = settings.output_dir
+    people = [out / f"sub-{subject}" for subject in {session.subject for session in sessions}]
+    removed = remove_stale(out, recursive=False)
+    for folder in (out / "logs", out / "models" / settings.training.name, *people):
+        removed += remove_stale(folder)
+    if removed:
+        say(f"Removed {len(removed)} unfinished files that a killed run had left in {out}")
+
+
 def execute(
     sessions: Sequence[Session],
     settings: Settings,
@@ -88,15 +99,20 @@ def execute(
     init_wf : makes the graph of one session; takes ``session`` and ``name``.
     on_end : called once for each session.
     """
+    from rela_bids.cli.crash import CrashReports
     from rela_bids.cli.execution import SessionPool, run_workflow
     from rela_bids.cli.progress import Progressing
     from workflows.base import configure_nipype, init_base_wf, workflow_name
 
+    sweep(settings, sessions)
     configure_nipype(settings)
     workflow = init_base_wf(sessions=sessions, settings=settings, run=run, init_wf=init_wf)
     by_name = {workflow_name(session): session for session in sessions}
     labels = {name: session.label for name, session in by_name.items()}
-    with Progressing(labels, lambda name, state: on_end(by_name[name], state)) as progress:
+    crashes = CrashReports(settings.command, settings, by_name)
+    with Progressing(
+        labels, lambda name, state: on_end(by_name[name], state), on_crash=crashes.write
+    ) as progress:
         pool = SessionPool(
             nprocs=settings.resources.nprocs,
             memory_gb=settings.resources.mem_gb or default_memory_gb(),
@@ -115,17 +131,27 @@ def default_memory_gb() -> float:
 
 
 def why_failed(state: "SessionState") -> str:
-    """The error of a session that did not finish."""
-    return state.error or "stopped before its end"
+    """The error of a session that did not finish, and where to read on."""
+    more = f" (more in {state.crash})" if state.crash else ""
+    return f"{state.error}{more}" if state.error else "stopped before its end"
 
 
 def show_outcome(rows: Sequence[tuple[str, str, str]]) -> None:
-    """The table at the end: session, outcome, and the reason or where to look."""
+    """The table at the end: session, outcome, and the reason or where to look.
+
+    Where nobody watches (a log file), each session is one line, however long.
+    """
     from rich.console import Console
 
     from rela_bids.cli.progress import summary_table
 
-    Console(stderr=True, highlight=False, soft_wrap=True).print(summary_table(rows))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        console.print(summary_table(rows))
+        return
+    width = max((len(label) for label, _, _ in rows), default=0)
+    for label, outcome, detail in rows:
+        say(f"{label:<{width}}  {outcome:<11}  {detail}")
 
 
 def all_finished(states: Mapping[str, "SessionState"]) -> bool:

@@ -163,6 +163,7 @@ def _targets(
             left_out.append(f"{session.label}  left out: {why_left_out(session)}")
         elif not paths[session.label]:
             left_out.append(f"{session.label}  left out: no PET of the tracers to learn")
+            left_out += session.left_out
         else:
             left_out += session.left_out
             targets[session.label] = {}

@@ -250,8 +250,9 @@ class Composites(SimpleInterface):
         if self.inputs.bend:
             brain, template = _brain_and_template(self.inputs)
             found = registration.bend_to_template(brain, template, matrix)
-            forward = [found.field, found.matrix]
-            backward = [np.linalg.inv(found.matrix), found.inverse_field]
+            # The affine as it is everywhere else: ANTs hands it back rounded to single precision.
+            forward = [found.field, matrix]
+            backward = [np.linalg.inv(matrix), found.inverse_field]
         for name, steps in (("to_template", forward), ("from_template", backward)):
             path = Path(runtime.cwd, f"{name}.h5")
             transforms.write_composite(path, steps)

@@ -49,11 +49,12 @@ class SaveDerivatives(SimpleInterface):
             inputs.in_files, inputs.paths, inputs.sidecars, strict=True
         ):
             path = Path(target)
-            write_json(
-                path.with_name(path.name.split(".")[0] + ".json"),
-                sidecar | digests,
-                describes=path,
-            )
+            write_json(sidecar_path(path), sidecar | digests, describes=path)
             saved.append(str(copy(Path(source), path)))
         self._results["out_files"] = saved
         return runtime
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside a file in OUT."""
+    return path.with_name(path.name.split(".")[0] + ".json")

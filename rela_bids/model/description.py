@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,9 @@ def _metadata_of(path: Path) -> Parts:
         ) from error
     try:
         return _read_metadata(json.loads(metadata))
-    except (AttributeError, KeyError, TypeError, ValueError, BadDataError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, BadDataError) as error:
         raise BadDataError(
-            f"the metadata of {path} are not those of a model ({error}): "
+            f"the metadata of {path} are not those of a model ({str(error)[:300]}): "
             "get or train the model again, or use another"
         ) from error
 
@@ -113,12 +115,17 @@ def _read_metadata(metadata: dict[str, Any]) -> Parts:
     if metadata.get("format") != FORMAT:
         raise BadDataError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
     tracers = {tracer.label: tracer for tracer in map(_tracer, metadata["tracers"])}
+    if not tracers or len(tracers) < len(metadata["tracers"]):
+        raise BadDataError("it has no tracers, or one of them twice")
     return from_dict(metadata["config"]), tracers, dict(metadata["provenance"])
 
 
 def _tracer(values: dict[str, Any]) -> Tracer:
+    # It becomes part of the names of files.
+    if not re.fullmatch("[a-zA-Z0-9]+", values["label"]):
+        raise BadDataError(f"{values['label']!r} is no label of a tracer")
     conversion = values["conversion"] and Conversion(**values["conversion"])
-    window = tuple(values["frame_window"])
+    window = tuple(float(minutes) for minutes in values["frame_window"])
     return Tracer(**{**values, "conversion": conversion, "frame_window": window})
 
 
@@ -126,8 +133,10 @@ def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     candidates = (path, path / "model.safetensors", BUNDLED / f"{name_or_path}.safetensors")
     for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+        # os.path, since Path.is_file raises on a name that is too long or may not be looked at.
+        if os.path.isfile(candidate):  # noqa: PTH113
+            # Steps of a graph run in folders of their own.
+            return candidate.absolute()
     raise MissingInputError(
         f"there is no model {name_or_path}: give a .safetensors or .pt file, a folder with "
         f"model.safetensors, or one of {', '.join(bundled_models()) or 'no bundled models'}"
