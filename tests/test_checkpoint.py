@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,7 @@ def whole_metadata() -> dict[str, object]:
     return {
         "format": description.FORMAT,
         "config": to_dict(SMALL),
-        "tracers": [],
+        "tracers": [asdict(tracer) for tracer in MINE.values()],
         "provenance": {},
     }
 

@@ -76,6 +76,8 @@ def test_every_option_reaches_its_setting(bids):
 
 
 def test_every_option_of_training_reaches_its_setting(bids):
+    for name in ("a", "b"):
+        (bids.parent / name).mkdir()
     config = bids.parent / "train.toml"
     config.write_text("[loss]\nadversarial = 'none'")
     settings = parse(
