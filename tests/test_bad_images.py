@@ -192,6 +192,7 @@ def ended(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
         [
             *(sys.executable, "-m", "rela_bids.cli.run", bids, folder / "out", "participant"),
             *("-w", folder / "work", "--skull-strip", "skip", "--model", model, "--nprocs", "2"),
+            "--no-regions",
         ],
         capture_output=True,
         text=True,

@@ -139,8 +139,8 @@ def participant(bids) -> Case:
     model = bids.parent / "small.safetensors"
     network = build_denoiser(SMALL.network, 1)
     save_model(model, network, SMALL, {"18FAV45": TRACERS["18FAV45"]}, {"trained_on": "nobody"})
-    options = ("--skull-strip", "skip", "--model", str(model), "--participant-label", "01", "02")
-    return Case(bids, ("participant",), options)
+    options = ("--skull-strip", "skip", "--model", str(model), "--no-regions")
+    return Case(bids, ("participant",), (*options, "--participant-label", "01", "02"))
 
 
 @pytest.fixture(scope="module")

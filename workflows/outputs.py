@@ -3,6 +3,7 @@
 To add an output, name it in `rela_bids.bids.derivatives` and list it here.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from nipype.pipeline import engine as pe
 from rela_bids.atlases import Atlas
 from rela_bids.bids import derivatives as names
 from rela_bids.bids import sidecars
-from rela_bids.bids.finished import MADE_WITH, made_with, sources
+from rela_bids.bids.finished import HASHES, MADE_WITH, hashes, made_with, sources
+from rela_bids.bids.metadata import read_json_object
 from rela_bids.bids.query import Session
+from rela_bids.exceptions import RelaBidsError
 from rela_bids.frames import PetPlan
 from rela_bids.interfaces.outputs import SaveDerivatives, sidecar_path
 from rela_bids.settings import Settings
@@ -240,6 +243,25 @@ def _measured_files(
         sidecar = sidecars.suvr_table_sidecar(tracer, atlas, pet, sources=[measured, regions])
         path = derivatives.path(session, names.MEASURED_SUVR, tracer=label, atlas=atlas.label)
         yield _File("table", str(path), sidecar)
+
+
+def anatomy_is_saved(session: Session, settings: Settings, brain_mask: Path | None) -> bool:
+    """Whether OUT holds just what `init_anatomical_outputs_wf` would save, by the sidecars."""
+    sidecars_there = []
+    try:
+        for file in _anatomical_files(session, settings):
+            path = Path(file.path)
+            if not path.exists():
+                return False
+            made = json.loads(json.dumps(dict(file.sidecar)))
+            sidecars_there.append((read_json_object(sidecar_path(path)), made))
+        if any(found | {HASHES: None} != made | {HASHES: None} for found, made in sidecars_there):
+            return False
+        # Hashing reads whole images, and so comes last.
+        digests = hashes(sources(session, brain_mask))
+    except (RelaBidsError, OSError):
+        return False
+    return all(found.get(HASHES) == digests for found, _ in sidecars_there)
 
 
 def saved_by(workflow: pe.Workflow) -> list[Path]:

@@ -11,6 +11,7 @@ from rela_bids.head_templates import find_space, other_spaces
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
 from rela_bids.templates import TEMPLATE_SPACE
+from workflows.base import NAME
 from workflows.outputs import init_pet_outputs_wf, init_space_outputs_wf, pet_kinds
 from workflows.preparation import (
     add_anatomy,
@@ -42,7 +43,8 @@ def init_session_wf(
     measured : what to make of the PET of each session, by its label and by tracer of the plan.
     """
     workflow = pe.Workflow(name=name)
-    anatomical_wf = add_anatomy(workflow, session, settings)
+    work_folder = settings.work_dir / NAME / name
+    anatomical_wf = add_anatomy(workflow, session, settings, work_folder)
     anatomical_outputs_wf = workflow.get_node("anatomical_outputs_wf")
     model_inputs_wf = add_model_inputs(workflow, anatomical_wf, session, plan.config.grid)
     synthesis_wf = init_synthesis_wf(

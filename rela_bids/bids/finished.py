@@ -25,12 +25,13 @@ SOURCES = ("T1w", "FLAIR", "BrainMask")
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A session's anatomy in OUT; `to_template` is an ITK composite."""
+    """A session's anatomy in OUT; the transforms are ITK composites."""
 
     t1w: Path
     brain_mask: Path
     flair: Path | None
     to_template: Path
+    from_template: Path
 
 
 def made_with(anatomy: AnatomySettings) -> dict[str, Any]:
@@ -89,9 +90,16 @@ def finished_anatomy(
         return None
     if any(sidecar.get(HASHES) != digests for sidecar in sidecars):
         return None
+    return anatomy_in(settings.output_dir, session)
+
+
+def anatomy_in(output_dir: Path, session: Session) -> Anatomy:
+    """Where a session's anatomy lies."""
+    derivatives = names.Derivatives(output_dir)
     return Anatomy(
         t1w=derivatives.path(session, names.T1W),
         brain_mask=derivatives.path(session, names.BRAIN_MASK),
         flair=derivatives.path(session, names.FLAIR) if session.flair else None,
         to_template=derivatives.path(session, names.TO_TEMPLATE),
+        from_template=derivatives.path(session, names.FROM_TEMPLATE),
     )
