@@ -155,8 +155,17 @@ def optional_part(node: Node) -> str | None:
     return next((part for part in parts if part.startswith(OPTIONAL)), None)
 
 
+# What to do about errors that are not ours, by what they say.
+_REMEDIES = {
+    r"\[Errno (28|122)\]": "free space, or give another folder with -w",
+    r"\[Errno (13|30)\]": "mend the folder's permissions, or give another with -w",
+    r"MemoryError|can't allocate memory|out of memory": "give the job more memory, or lower "
+    "--nprocs",
+}
+
+
 def last_line(traceback: str) -> str:
-    """The message of the exception that a traceback ends with.
+    """The message of the exception that a traceback ends with, and a remedy where one is known.
 
     Nipype puts the traceback of a node, indented, below one of its own.
 
@@ -164,11 +173,17 @@ def last_line(traceback: str) -> str:
     'x is empty'
     >>> last_line("Traceback ...\\nRuntimeError: no\\n")
     'RuntimeError: no'
+    >>> last_line("OSError: [Errno 28] No space left: '/x'")
+    "OSError: [Errno 28] No space left: '/x': free space, or give another folder with -w"
     """
     lines = [line.strip() for line in traceback.splitlines() if line.strip()]
     raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
     line = (raised or lines or ["unknown error"])[-1]
-    return re.sub(r"^rela_bids\.[\w.]+: ", "", line)
+    ours = re.sub(r"^rela_bids\.[\w.]+: ", "", line)
+    if ours != line or WORKER_KILLED in line:
+        return ours
+    remedies = (remedy for said, remedy in _REMEDIES.items() if re.search(said, line))
+    return ": ".join([line, *list(remedies)[:1]])
 
 
 def run_workflow(workflow: Workflow, pool: SessionPool) -> None:

@@ -63,5 +63,5 @@ class Keeping:
             return
         try:
             self._records.finish(session, self._outputs[session.label])
-        except RelaBidsError as error:
+        except (RelaBidsError, OSError) as error:
             say(f"{session.label}  not marked as finished: {error}")
