@@ -174,6 +174,13 @@ def read_rows(path: Path) -> list[RegionalRow]:
         ) from error
 
 
+def read_numbers(path: Path) -> dict[str, float]:
+    """The one row of a table of numbers, by column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file, delimiter="\t"))
+    return {column: float(value) for column, value in row.items()}
+
+
 def _row(values: Mapping[str, str]) -> RegionalRow:
     known = {column: None if values[column] == "n/a" else values[column] for column in COLUMNS}
     return RegionalRow(

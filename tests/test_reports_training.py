@@ -17,7 +17,7 @@ from rela_bids.model.budget import TrainSettings
 from rela_bids.model.dataset import Example, read_manifest, write_example
 from rela_bids.model.presets import PRESETS
 from rela_bids.model_card import NOT_FOR, model_card, score_table, verdicts_of
-from rela_bids.reports.held_out import DIFFERENCE_COLOURS, held_out_figure
+from rela_bids.reports.comparison import DIFFERENCE_COLOURS, held_out_figure
 from rela_bids.reports.page import data_uri
 from rela_bids.reports.plots import curve_plot, scores_plot
 from rela_bids.reports.training import write_training_report

@@ -13,6 +13,7 @@ from workflows.base import OPTIONAL
 from workflows.outputs import init_measured_outputs_wf, init_region_outputs_wf
 from workflows.pet_target import init_pet_target_wf
 from workflows.preparation import same
+from workflows.reporting import init_measured_report_wf
 
 
 def init_regions_wf(
@@ -107,26 +108,25 @@ def init_measured_wf(
     t1w_preproc, brain_mask : on the T1w grid.
     t1w_to_template_affine : ITK ``.mat``.
     mean : synthetic PET per tracer of the plan, SUVR, on the T1w grid.
-    regions : labels on the T1w grid, where an atlas is given.
-
-    Outputs
-    -------
-    pet_t1w : SUVR, on the T1w grid, 0 outside the PET's field of view.
-    synthetic : the synthetic PET of the same tracer.
-    pet_report : JSON of `rela_bids.pet_target.report`.
+    regions, tables : labels on the T1w grid, and TSV per tracer of the plan, where an atlas is
+        given.
     """
     tracer, fields = plan.tracers[label], ["t1w_preproc", "brain_mask", "t1w_to_template_affine"]
     inputnode = pe.Node(
-        niu.IdentityInterface(fields=[*fields, "mean", "regions"]), name="inputnode"
-    )
-    outputnode = pe.Node(
-        niu.IdentityInterface(fields=["pet_t1w", "synthetic", "pet_report"]), name="outputnode"
+        niu.IdentityInterface(fields=[*fields, "mean", "regions", "tables"]), name="inputnode"
     )
     pet_target_wf = init_pet_target_wf(plan=pet, tracer=tracer, grid=plan.config.grid)
     synthetic = pe.Node(niu.Select(index=[list(plan.tracers).index(label)]), name="synthetic")
     compare = pe.Node(Compare(data_range=tracer.suvr_scale), name="compare", mem_gb=2.0)
     outputs_wf = init_measured_outputs_wf(
         session=session, settings=settings, plan=plan, label=label, pet=pet, atlas=atlas
+    )
+    report_wf = init_measured_report_wf(
+        session=session,
+        settings=settings,
+        plan=plan,
+        label=label,
+        with_regions=atlas is not None,
     )
     workflow = pe.Workflow(name=f"{OPTIONAL}{label}_wf")
     workflow.connect(
@@ -135,15 +135,20 @@ def init_measured_wf(
             (inputnode, synthetic, [("mean", "inlist")]),
             (inputnode, compare, [("brain_mask", "brain_mask")]),
             (synthetic, compare, [("out", "synthetic")]),
-            (synthetic, outputnode, [("out", "synthetic")]),
             (pet_target_wf, compare, [("outputnode.pet_t1w", "measured")]),
             (pet_target_wf, outputs_wf, same("pet_t1w")),
+            (compare, outputs_wf, [("table", "inputnode.agreement")]),
+            (inputnode, report_wf, [(f, f"inputnode.{f}") for f in ("t1w_preproc", "brain_mask")]),
             (
                 pet_target_wf,
-                outputnode,
-                [("outputnode.pet_t1w", "pet_t1w"), ("outputnode.pet_report", "pet_report")],
+                report_wf,
+                [
+                    ("outputnode.pet_t1w", "inputnode.measured"),
+                    ("outputnode.pet_report", "inputnode.pet_report"),
+                ],
             ),
-            (compare, outputs_wf, [("table", "inputnode.agreement")]),
+            (synthetic, report_wf, [("out", "inputnode.synthetic")]),
+            (compare, report_wf, [("table", "inputnode.agreement")]),
         ]
     )
     if atlas is not None:
@@ -155,6 +160,8 @@ def init_measured_wf(
                 (inputnode, measure_pet, [("regions", "regions")]),
                 (pet_target_wf, measure_pet, [("outputnode.pet_t1w", "pet")]),
                 (measure_pet, outputs_wf, [("table", "inputnode.table")]),
+                (measure_pet, report_wf, [("table", "inputnode.measured_table")]),
+                (inputnode, report_wf, [("tables", "inputnode.tables")]),
             ]
         )
     return workflow

@@ -10,7 +10,7 @@ from nipype.pipeline import engine as pe
 from rela_bids import templates
 from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.query import Session
-from rela_bids.interfaces.reporting import DrawFigures, SaveFigures
+from rela_bids.interfaces.reporting import DrawFigures, DrawMeasured, SaveFigures
 from rela_bids.reports.summary import results_path
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
@@ -74,6 +74,58 @@ def init_session_report_wf(
         [
             (inputnode, draw_figures, to_draw),
             (draw_figures, save_figures, [("figures", "figures"), ("results", "results")]),
+        ]
+    )
+    return workflow
+
+
+def init_measured_report_wf(
+    *,
+    session: Session,
+    settings: Settings,
+    plan: SynthesisPlan,
+    label: str,
+    with_regions: bool,
+    name: str = "measured_report_wf",
+) -> pe.Workflow:
+    """Draw a measured PET beside the synthetic one, and save the pictures in OUT.
+
+    Parameters
+    ----------
+    label : of the tracer, one of the plan's.
+
+    Inputs
+    ------
+    t1w_preproc, brain_mask : on the T1w grid.
+    measured, synthetic : SUVR, on the T1w grid.
+    agreement : TSV of `rela_bids.quantification.Agreement`.
+    pet_report : JSON of `rela_bids.pet_target.report`.
+    tables, measured_table : TSV of the synthetic PET per tracer of the plan, and of the measured
+        one; with regions.
+    """
+    results = Derivatives(settings.output_dir).measured_results(session, label)
+    plain = ["brain_mask", "measured", "synthetic", "agreement", "pet_report"]
+    tables = ["tables", "measured_table"] if with_regions else []
+    inputnode = pe.Node(
+        niu.IdentityInterface(fields=["t1w_preproc", *plain, *tables]), name="inputnode"
+    )
+    draw_measured = pe.Node(
+        DrawMeasured(
+            tracer=plan.tracers[label],
+            number=list(plan.tracers).index(label),
+            prefix=session.prefix,
+            results_name=results.name,
+        ),
+        name="draw_measured",
+        mem_gb=1.5,
+    )
+    save_figures = pe.Node(SaveFigures(folder=str(results.parent)), name="save_figures")
+    same = [(field, field) for field in (*plain, *tables)]
+    workflow = pe.Workflow(name=name)
+    workflow.connect(
+        [
+            (inputnode, draw_measured, [("t1w_preproc", "t1w"), *same]),
+            (draw_measured, save_figures, [("figures", "figures"), ("results", "results")]),
         ]
     )
     return workflow

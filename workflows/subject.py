@@ -114,7 +114,9 @@ def _add_measured(workflow: pe.Workflow, measured_wf: pe.Workflow, *, with_regio
         ]
     )
     if with_regions:
-        workflow.connect([(workflow.get_node("regions_wf"), measured_wf, same("regions"))])
+        workflow.connect(
+            [(workflow.get_node("regions_wf"), measured_wf, same("regions", "tables"))]
+        )
 
 
 def _add_space(

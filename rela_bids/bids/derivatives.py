@@ -118,6 +118,11 @@ class Derivatives:
         name = f"{session.prefix}_desc-finished.json"
         return self.root / f"sub-{session.subject}" / "log" / name
 
+    def measured_results(self, session: Session, tracer: str) -> Path:
+        """JSON of the pictures of a measured PET beside the synthetic one."""
+        name = f"{session.prefix}_trc-{tracer}_desc-measured_results.json"
+        return self.root / f"sub-{session.subject}" / "figures" / name
+
     def report(self, subject: str) -> Path:
         """A person's HTML report."""
         return self.root / f"sub-{subject}.html"

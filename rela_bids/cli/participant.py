@@ -82,7 +82,7 @@ def run_level(settings: Settings) -> int:
     methods = describe_methods(settings, list(plan.tracers), simulated=plan.simulated)
     run = begin_run(settings, methods)
     announce(sessions, todo, plan)
-    reports = Reports(settings, plan, methods.markdown, run)
+    reports = Reports(settings, plan, methods.markdown, run, atlas)
     labels = {session.label for session in todo}
     for session in sessions:
         if session.t1w is None:

@@ -1,18 +1,27 @@
 """Sessions' summaries and people's reports, written as sessions end."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
-from rela_bids.bids.derivatives import Derivatives
+from rela_bids.atlases import Atlas
+from rela_bids.bids.derivatives import AGREEMENT, MEASURED, MEASURED_SUVR, SYNTH_SUVR, Derivatives
 from rela_bids.bids.query import Session
+from rela_bids.regional_table import read_rows
+from rela_bids.reports.regional import composite_of, main_regions
 from rela_bids.reports.summary import (
     DONE,
     FAILED,
     LEFT_OUT,
+    MeasuredRecord,
     ModelRecord,
+    RegionalRecord,
     Results,
     SessionSummary,
+    read_measured,
     read_results,
     results_path,
     software_versions,
@@ -28,10 +37,18 @@ class Reports:
     ----------
     methods : Markdown with the list of references.
     run : name of this run.
+    atlas : whose regions are measured.
     """
 
-    def __init__(self, settings: Settings, plan: SynthesisPlan, methods: str, run: str) -> None:
-        self._settings, self._plan = settings, plan
+    def __init__(
+        self,
+        settings: Settings,
+        plan: SynthesisPlan,
+        methods: str,
+        run: str,
+        atlas: Atlas | None = None,
+    ) -> None:
+        self._settings, self._plan, self._atlas = settings, plan, atlas
         self._methods, self._run = methods, run
         self._derivatives = Derivatives(settings.output_dir)
         self._versions = software_versions()
@@ -39,6 +56,8 @@ class Reports:
     def begin(self, session: Session) -> None:
         """Forget what an earlier run drew: should this one fail, it must not be shown."""
         results_path(self._derivatives.summary(session)).unlink(missing_ok=True)
+        for tracer in self._plan.tracers:
+            self._derivatives.measured_results(session, tracer).unlink(missing_ok=True)
 
     def check(self, session: Session) -> None:
         """A session was finished before: its person's report is there, or is written again."""
@@ -49,6 +68,7 @@ class Reports:
         self, session: Session, timings: Mapping[str, float], warnings: Sequence[str] = ()
     ) -> None:
         """A session has ended well; `warnings` are on parts that it is done without."""
+        self._forget_measured(session)
         self._write(session, DONE, timings=timings, warnings=warnings)
 
     def failed(self, session: Session, error: str, timings: Mapping[str, float]) -> None:
@@ -88,6 +108,7 @@ class Reports:
         path = self._derivatives.summary(session)
         left = results_path(path)
         results = read_results(left) if left.exists() else None
+        measured = tuple(self._measured(session)) if status == DONE else ()
         summary = SessionSummary(
             subject=session.subject,
             session=session.session,
@@ -100,12 +121,59 @@ class Reports:
             if status == DONE
             else (),
             results=results,
+            regional=tuple(self._regional(session, measured)) if status == DONE else (),
+            measured=measured,
             timings={step: round(seconds, 2) for step, seconds in timings.items()},
             versions=self._versions,
             methods=self._methods,
             run=self._run,
         )
         write_json(path, summary.to_json())
+
+    def _forget_measured(self, session: Session) -> None:
+        """Remove what an earlier run measured and this one could not: it is of other images."""
+        for tracer in self._plan.tracers:
+            if self._derivatives.measured_results(session, tracer).exists():
+                continue
+            stale = [(MEASURED, None), (AGREEMENT, None)]
+            stale += [(MEASURED_SUVR, self._atlas.label)] if self._atlas else []
+            for (kind, atlas), extension in product(stale, (None, ".json")):
+                path = self._derivatives.path(
+                    session, kind, tracer=tracer, atlas=atlas, extension=extension
+                )
+                with suppress(OSError):
+                    path.unlink()
+
+    def _measured(self, session: Session) -> Iterator[MeasuredRecord]:
+        for tracer in self._plan.tracers:
+            path = self._derivatives.measured_results(session, tracer)
+            if path.exists():
+                yield read_measured(path)
+
+    def _regional(
+        self, session: Session, measured: Sequence[MeasuredRecord]
+    ) -> Iterator[RegionalRecord]:
+        if self._atlas is None:
+            return
+        seen = {record.tracer for record in measured}
+        for label, tracer in self._plan.tracers.items():
+            paths = [
+                self._derivatives.path(session, kind, tracer=label, atlas=self._atlas.label)
+                for kind in (SYNTH_SUVR, MEASURED_SUVR)
+            ]
+            rows = read_rows(paths[0])
+            real = read_rows(paths[1]) if label in seen else []
+            composite = composite_of(rows)
+            beside = composite_of(real)
+            yield RegionalRecord(
+                tracer=label,
+                atlas=self._atlas.label,
+                file=paths[0].relative_to(self._settings.output_dir).as_posix(),
+                regions=tuple(main_regions(rows, real)),
+                composite=composite
+                and {**asdict(composite), "measured": beside and asdict(beside)},
+                formula=tracer.conversion.formula if tracer.conversion else "",
+            )
 
     def _write_report(self, subject: str) -> None:
         """Write the report; again, if another job has added a session meanwhile."""

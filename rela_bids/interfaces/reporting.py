@@ -68,6 +68,62 @@ class DrawFigures(SimpleInterface):
         return runtime
 
 
+class _DrawMeasuredInputSpec(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc="preprocessed T1w")
+    brain_mask = File(exists=True, mandatory=True, desc="on the T1w grid")
+    measured = File(exists=True, mandatory=True, desc="SUVR, on the T1w grid")
+    synthetic = File(exists=True, mandatory=True, desc="SUVR, on the T1w grid")
+    tables = traits.List(File(exists=True), desc="TSV of synthetic PET per tracer")
+    number = traits.Int(mandatory=True, desc="of the tracer in `tables`")
+    measured_table = File(exists=True, desc="TSV of the measured PET")
+    agreement = File(exists=True, mandatory=True, desc="TSV of `quantification.Agreement`")
+    pet_report = File(exists=True, mandatory=True, desc="JSON of `pet_target.report`")
+    tracer = traits.Any(mandatory=True, desc="`rela_bids.tracers.Tracer`")
+    prefix = traits.Str(mandatory=True, desc="what names of the pictures begin with")
+    results_name = traits.Str(mandatory=True, desc="name of the JSON")
+
+
+class _DrawMeasuredOutputSpec(TraitedSpec):
+    figures = traits.List(File(exists=True), desc="WebP and SVG")
+    results = File(exists=True, desc="JSON of `rela_bids.reports.summary.MeasuredRecord`")
+
+
+class DrawMeasured(SimpleInterface):
+    """`rela_bids.reports.measured.draw_measured` on files."""
+
+    input_spec = _DrawMeasuredInputSpec
+    output_spec = _DrawMeasuredOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from rela_bids.regional_table import read_numbers, read_rows
+        from rela_bids.reports.measured import MeasuredImages, draw_measured
+
+        inputs, folder = self.inputs, Path(runtime.cwd)
+        images = MeasuredImages(
+            t1w=Path(inputs.t1w),
+            brain_mask=Path(inputs.brain_mask),
+            measured=Path(inputs.measured),
+            synthetic=Path(inputs.synthetic),
+            tracer=inputs.tracer,
+        )
+        regions = isdefined(inputs.measured_table)
+        record, pictures = draw_measured(
+            images,
+            synthetic=read_rows(Path(inputs.tables[inputs.number])) if regions else [],
+            measured=read_rows(Path(inputs.measured_table)) if regions else [],
+            agreement=read_numbers(Path(inputs.agreement)),
+            pet=json.loads(Path(inputs.pet_report).read_text(encoding="utf-8")),
+            prefix=inputs.prefix,
+        )
+        for name, content in pictures.items():
+            (folder / name).write_bytes(content)
+        path = folder / inputs.results_name
+        path.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")
+        self._results["figures"] = [str(folder / name) for name in pictures]
+        self._results["results"] = str(path)
+        return runtime
+
+
 class _SaveFiguresInputSpec(BaseInterfaceInputSpec):
     figures = traits.List(File(exists=True), mandatory=True)
     results = File(exists=True, mandatory=True, desc="saved last: it says that the figures are")

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rela_bids.reports.summary import RegionRecord
+
 # Okabe and Ito's colours, told apart by the colour-blind, without the yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 DARK = "#00583f"
@@ -63,6 +65,46 @@ def scores_plot(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
         axes.set_visible(False)
     figure.supxlabel("PSNR of the mean PET, dB", fontsize=10)
     figure.supylabel("PSNR of synthetic PET, dB", fontsize=10)
+    return as_svg(figure)
+
+
+def profile_plot(regions: Sequence[RegionRecord]) -> bytes:
+    """SUVR of synthetic PET with the spread of its samples, and of measured PET, region by region.
+
+    A panel for each side; one where the regions have none.
+    """
+    sides = list(dict.fromkeys(region.side for region in regions))
+    names = list(dict.fromkeys(region.region for region in regions))
+    figure = Figure((WIDTH, 1.3 + 0.24 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(sides), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, side in zip(panels, sides, strict=True):
+        here = [region for region in regions if region.side == side and region.mean is not None]
+        places = [names.index(region.region) for region in here]
+        spread = [region.std or 0.0 for region in here]
+        means = [region.mean for region in here]
+        axes.errorbar(
+            means,
+            places,
+            xerr=spread,
+            fmt="o",
+            color=COLOURS[0],
+            markersize=5,
+            capsize=2,
+            label="synthetic ± std of samples",
+        )
+        seen = [(r.measured, names.index(r.region)) for r in here if r.measured is not None]
+        if seen:
+            axes.plot(
+                *zip(*seen, strict=True), "D", color=COLOURS[1], markersize=5, label="measured"
+            )
+        axes.set(title=side, xlabel="SUVR")
+        axes.grid(color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return as_svg(figure)
 
 

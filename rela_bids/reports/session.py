@@ -56,7 +56,7 @@ def draw_session(
     `prefix` is what file names begin with, ``sub-01_ses-1``.
     """
     drawing = _Drawing(prefix)
-    t1w_image, mask_image = _load(images.t1w), _load(images.brain_mask)
+    t1w_image, mask_image = load_image(images.t1w), load_image(images.brain_mask)
     _draw_anatomy(drawing, images, t1w_image, mask_image)
     inside = np.asarray(mask_image.dataobj) > 0
     box = figures.brain_box(mask_image, 4.0)
@@ -67,7 +67,7 @@ def draw_session(
     for number, tracer in enumerate(images.tracers):
         means: dict[str, float] = {}
         for kind, path in _kinds(images, number):
-            pet = _load(path)
+            pet = load_image(path)
             means[kind] = float(np.asarray(pet.dataobj)[inside].mean())
             layers.append(_draw_pet(drawing, tracer, kind, figures.upright(pet, box), shades, mask))
         records.append(
@@ -86,7 +86,7 @@ def draw_session(
     return results, drawing.content
 
 
-def _load(path: Path) -> nib.Nifti1Image:
+def load_image(path: Path) -> nib.Nifti1Image:
     """An image in memory, read once."""
     image = nib.Nifti1Image.from_filename(path)
     return nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
@@ -139,7 +139,7 @@ def _draw_anatomy(
         "drawn in red.",
     )
     if images.flair is not None:
-        flair = figures.upright(_load(images.flair), box)
+        flair = figures.upright(load_image(images.flair), box)
         drawing.add(
             "registration",
             "desc-alignment_FLAIR",
@@ -153,7 +153,7 @@ def _draw_anatomy(
     drawing.add(
         "registration",
         "desc-template_T1w",
-        figures.template_figure(t1w_image, images.to_template, _load(images.template)),
+        figures.template_figure(t1w_image, images.to_template, load_image(images.template)),
         title="T1w aligned with the template",
         caption=f"The T1w image moved by the affine to the template's space ({TEMPLATE_SPACE}), "
         "with edges taken from the template: red, its brain; yellow, its white matter. Size, tilt "

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rela_bids.atomic import write_text
+from rela_bids.reports.comparison import DIFFERENCE_COLOURS
 from rela_bids.reports.figures import PET_COLOURS, STD_COLOURS
 from rela_bids.reports.page import data_uri, render_page
 from rela_bids.reports.summary import SessionSummary, read_summaries
@@ -13,7 +14,19 @@ from rela_bids.reports.viewer import colour_bar
 T = TypeVar("T", bound=Hashable)
 
 VERDICTS = {"ok": "passes checks", "warn": "doubtful", "fail": "fails checks"}
-BARS = {"mean": PET_COLOURS, "std": STD_COLOURS}
+BARS = {
+    "mean": PET_COLOURS,
+    "std": STD_COLOURS,
+    "measured": PET_COLOURS,
+    "difference": DIFFERENCE_COLOURS,
+}
+LAYER_NAMES = {
+    "mean": "synthetic: mean of the samples",
+    "std": "synthetic: uncertainty (standard deviation)",
+    "measured": "measured",
+    "difference": "synthetic minus measured",
+}
+KINDS = {".webp": "webp", ".svg": "svg+xml"}
 
 
 def write_report(path: Path, subject: str, summaries: Sequence[Path]) -> Path:
@@ -57,6 +70,7 @@ def render_report(
         simulated=any(item.model.simulated for item, _ in sessions),
         verdicts=VERDICTS,
         bars={kind: data_uri(colour_bar(colours), "png") for kind, colours in BARS.items()},
+        layer_names=LAYER_NAMES,
         embed=_embedded,
     )
 
@@ -70,6 +84,6 @@ def _by_value(pairs: Iterable[tuple[T, str]]) -> list[tuple[T, list[str]]]:
 
 
 def _embedded(folder: Path, name: str) -> str:
-    """A WebP file as an address with its content, or nothing if it is not there."""
+    """A picture as an address with its content, or nothing if it is not there."""
     path = folder / name
-    return data_uri(path.read_bytes(), "webp") if path.is_file() else ""
+    return data_uri(path.read_bytes(), KINDS[path.suffix]) if path.is_file() else ""

@@ -57,13 +57,14 @@ class FigureRecord:
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """Slices of one image in colour; SUVR `upper` is at the end of the colours."""
+    """Slices of one image in colour; SUVR `lower` and `upper` are at the ends of the colours."""
 
     tracer: str
     name: str
     kind: str
     upper: float
     file: str
+    lower: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,66 @@ class Results:
 
 
 @dataclass(frozen=True)
+class RegionRecord:
+    """SUVR in one region; `side` is ``left``, ``right`` or empty, numbers are None where not known.
+
+    `std` is that of the samples' means.
+    """
+
+    region: str
+    side: str
+    volume_ml: float
+    mean: float | None
+    std: float | None
+    measured: float | None
+
+
+@dataclass(frozen=True)
+class RegionalRecord:
+    """Main regions of one tracer, and the global composite.
+
+    Attributes
+    ----------
+    file : the whole table, relative to OUT.
+    composite : its row in the table, ``measured`` beside it, or None.
+    formula : how `composite` was brought on its scale; empty where it was not.
+    """
+
+    tracer: str
+    atlas: str
+    file: str
+    regions: tuple[RegionRecord, ...]
+    composite: Mapping[str, Any] | None
+    formula: str
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "RegionalRecord":
+        """The inverse of `dataclasses.asdict`."""
+        regions = tuple(RegionRecord(**item) for item in content["regions"])
+        return cls(**{**content, "regions": regions})
+
+
+@dataclass(frozen=True)
+class MeasuredRecord:
+    """A measured PET beside the synthetic one; see `rela_bids.reports.measured.draw_measured`."""
+
+    tracer: str
+    agreement: Mapping[str, float]
+    pet: Mapping[str, Any]
+    figures: tuple[FigureRecord, ...]
+    layers: tuple[LayerRecord, ...]
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "MeasuredRecord":
+        """The inverse of `dataclasses.asdict`."""
+        nested = {
+            "figures": tuple(FigureRecord(**item) for item in content["figures"]),
+            "layers": tuple(LayerRecord(**item) for item in content["layers"]),
+        }
+        return cls(**{**content, **nested})
+
+
+@dataclass(frozen=True)
 class SessionSummary:
     """One session of one person.
 
@@ -117,6 +178,7 @@ class SessionSummary:
     inputs : the files that were picked, by modality.
     left_out : lines on what was not picked and why.
     results : None where the session did not get as far as its pictures.
+    regional, measured : by tracer, where regions and measured PET are.
     timings : seconds by step.
     methods : Markdown with the list of references.
     run : name of the run, as in ``OUT/logs``.
@@ -131,6 +193,8 @@ class SessionSummary:
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     results: Results | None = None
+    regional: tuple[RegionalRecord, ...] = ()
+    measured: tuple[MeasuredRecord, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     methods: str = ""
@@ -153,6 +217,8 @@ class SessionSummary:
             "results": content["results"] and Results.from_dict(content["results"]),
             "left_out": tuple(content["left_out"]),
             "warnings": tuple(content["warnings"]),
+            "regional": tuple(RegionalRecord.from_dict(item) for item in content["regional"]),
+            "measured": tuple(MeasuredRecord.from_dict(item) for item in content["measured"]),
         }
         return cls(**{**content, **nested})
 
@@ -180,6 +246,11 @@ def results_path(summary: Path) -> Path:
 def read_results(path: Path) -> Results:
     """Read what a session's graph left; BadDataError as for `read_summary`."""
     return _read(path, Results.from_dict)
+
+
+def read_measured(path: Path) -> MeasuredRecord:
+    """Read what was drawn of a measured PET; BadDataError as for `read_summary`."""
+    return _read(path, MeasuredRecord.from_dict)
 
 
 def _read(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rela_bids import model_card as card
 from rela_bids.atomic import write_atomically, write_text
 from rela_bids.held_out import HeldOut
-from rela_bids.reports.held_out import held_out_figure
+from rela_bids.reports.comparison import held_out_figure
 from rela_bids.reports.page import data_uri, render_page
 from rela_bids.reports.plots import curve_plot, scores_plot
 from rela_bids.training import TrainedModel

@@ -12,11 +12,11 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   const bars = [...viewer.querySelectorAll('[data-role="bar"]')];
   const pen = canvas.getContext("2d");
 
-  const chosen = () =>
-    layers.find(
-      (layer) =>
-        layer.dataset.tracer === tracer.value && layer.dataset.kind === (kind ? kind.value : "mean"),
-    );
+  const layerOf = (name) =>
+    layers.find((layer) => layer.dataset.tracer === tracer.value && layer.dataset.kind === name);
+
+  // Not every tracer was measured, too.
+  const chosen = () => (kind && layerOf(kind.value)) || layerOf("mean");
 
   const drawSlice = (sheet, index) => {
     const rows = Math.ceil(count / columns);
@@ -29,6 +29,10 @@ for (const viewer of document.querySelectorAll(".viewer")) {
 
   const show = () => {
     const layer = chosen();
+    if (kind) {
+      for (const option of kind.options) option.disabled = !layerOf(option.value);
+      kind.value = layer.dataset.kind;
+    }
     const index = Number(slice.value) - 1;
     pen.globalAlpha = 1;
     pen.fillRect(0, 0, canvas.width, canvas.height);
@@ -40,6 +44,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
     opacity.setAttribute("aria-valuetext", `${opacity.value} percent`);
     find("place").textContent = `S${place.slice(1)}`;
     canvas.setAttribute("aria-label", `${layer.dataset.title}, axial ${place}`);
+    find("lower").textContent = layer.dataset.lower;
     find("upper").textContent = `${layer.dataset.upper} SUVR`;
     for (const bar of bars) bar.hidden = bar.dataset.kind !== layer.dataset.kind;
   };

@@ -1,4 +1,4 @@
-"""Pictures of held-out people: T1w, measured and synthetic PET side by side."""
+"""T1w, measured and synthetic PET of one person side by side."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -32,27 +32,48 @@ GAP = 16
 
 
 def held_out_figure(case: HeldOut, grid: Grid, suvr_scale: float) -> bytes:
-    """T1w, measured PET, synthetic PET, synthetic minus measured, standard deviation, as WebP.
-
-    Slices from the top: two axial, a coronal, a sagittal; the person's left is on the left. The
-    colours of PET run from 0 to `suvr_scale`, in both images and in all people.
-    """
+    """`comparison_figure` of a held-out pair on the model's grid."""
     box = brain_box(grid.image(case.mask.astype(np.uint8)), 4.0)
 
     def drawn(volume: Array) -> Array:
         return upright(grid.image(volume), box)
 
-    mask = drawn(case.mask.astype(np.float32))
-    shades = grey(drawn(case.t1w), mask) * (mask > 0.5)
+    return comparison_figure(
+        drawn(case.t1w),
+        drawn(case.mask.astype(np.float32)),
+        measured=drawn(case.measured),
+        synthetic=drawn(case.synthetic),
+        std=drawn(case.std),
+        suvr_scale=suvr_scale,
+    )
+
+
+def comparison_figure(
+    t1w: Array,
+    mask: Array,
+    *,
+    measured: Array,
+    synthetic: Array,
+    std: Array | None,
+    suvr_scale: float,
+) -> bytes:
+    """T1w, measured PET, synthetic PET, synthetic minus measured, standard deviation, as WebP.
+
+    Volumes as in `rela_bids.reports.figures`. Slices from the top: two axial, a coronal, a
+    sagittal; the person's left is on the left. The colours of PET run from 0 to `suvr_scale`, in
+    both images and in all people. Of one sample there is no standard deviation.
+    """
+    shades = grey(t1w, mask) * (mask > 0.5)
     limit = DIFFERENCE_PART * suvr_scale
-    difference = drawn(case.synthetic - case.measured) + np.float32(limit)
+    difference = synthetic - measured + np.float32(limit)
     columns: list[tuple[Overlay | None, float]] = [
         (None, 0.0),
-        (Overlay(drawn(case.measured), mask, suvr_scale, PET_COLOURS), 0.0),
-        (Overlay(drawn(case.synthetic), mask, suvr_scale, PET_COLOURS), 0.0),
+        (Overlay(measured, mask, suvr_scale, PET_COLOURS), 0.0),
+        (Overlay(synthetic, mask, suvr_scale, PET_COLOURS), 0.0),
         (Overlay(difference, mask, 2 * limit, DIFFERENCE_COLOURS), -limit),
-        (Overlay(drawn(case.std), mask, STD_PART * suvr_scale, STD_COLOURS), 0.0),
     ]
+    if std is not None:
+        columns.append((Overlay(std, mask, STD_PART * suvr_scale, STD_COLOURS), 0.0))
     black = np.zeros_like(shades)
     rows = [
         [
@@ -62,7 +83,7 @@ def held_out_figure(case: HeldOut, grid: Grid, suvr_scale: float) -> bytes:
         for axis, at, _ in SLICES
     ]
     image, width = _table_of(rows)
-    for number, (title, (overlay, lowest)) in enumerate(zip(TITLES, columns, strict=True)):
+    for number, (title, (overlay, lowest)) in enumerate(zip(TITLES, columns, strict=False)):
         left = number * (width + GAP)
         font = ImageFont.load_default(size=22)
         middle = left + width // 2
