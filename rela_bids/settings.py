@@ -151,7 +151,7 @@ class Settings:
     Attributes
     ----------
     derivatives : datasets of other pipelines, whose brain masks and PET are used as they are.
-    tracer_files : TOML files of tracers, see `rela_bids.tracers.read_tracers`.
+    tracer_files : TOML files of tracers, see `rela_bids.tracer_config`.
     train : whether the group level trains a model.
     command : the arguments of the command line, for messages and records.
     """
