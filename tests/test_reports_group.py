@@ -33,7 +33,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += f"{data} "
 
     def every(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -109,6 +109,21 @@ def test_models_side_by_side_say_which_is_nearer(page):
     side_by_side = text[text.index("Over the people that both have") :]
     assert "psnr, brain" in side_by_side
     assert "first" in side_by_side
+
+
+def test_sessions_that_were_flagged_or_failed_are_named(root):
+    for label, content in {
+        "03": {"status": "done", "warnings": ["The brain mask is doubtful."]},
+        "04": {"status": "failed", "error": "its T1w is truncated", "warnings": []},
+        "05": {"status": "done", "warnings": []},
+    }.items():
+        path = root / "out" / f"sub-{label}" / "figures" / f"sub-{label}_ses-1_desc-summary.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"session": "1"} | content))
+    text = " ".join(render(root).text.split())
+    assert "2 of 3 sessions" in text
+    assert "sub-03 ses-1 The brain mask is doubtful." in text
+    assert "sub-04 ses-1 failed: its T1w is truncated" in text
 
 
 def test_words_of_others_stay_words(tmp_path):

@@ -9,6 +9,7 @@ from rela_bids.exceptions import MissingInputError, NothingMatchedError
 from rela_bids.group import tables
 from rela_bids.group.comparison import Comparison, compare
 from rela_bids.group.index import Gathered, gather
+from rela_bids.group.outcomes import Outcome, read_outcomes
 from rela_bids.group.participants import read_ages
 from rela_bids.group.positivity import Positivity, parse_cutoff, positivity_of
 from rela_bids.group.records import find_scans
@@ -28,6 +29,7 @@ class Findings:
     ----------
     problems : lines on scans that could not be used.
     statistics : the rows of ``group_statistics.tsv``, by group.
+    outcomes : how sessions ended, those without tables among them.
     read : scans whose tables were read now; those of the others were known from an earlier run.
     """
 
@@ -36,6 +38,7 @@ class Findings:
     statistics: Sequence[Sequence[Row]]
     positivity: Sequence[Positivity]
     comparisons: Sequence[Comparison]
+    outcomes: Sequence[Outcome]
     read: int
 
     def cautions(self) -> list[str]:
@@ -88,6 +91,7 @@ def find(settings: Settings) -> Findings:
         statistics=[tables.statistics_rows([group]) for group in groups],
         positivity=[positivity_of(group, cutoffs, ages) for group in groups],
         comparisons=comparisons,
+        outcomes=read_outcomes(root, selection),
         read=own.read,
     )
 

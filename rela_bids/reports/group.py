@@ -65,6 +65,7 @@ def render_group(root: Path, findings: Findings) -> str:
         measured=any(group.measured for group in groups),
         cautions=findings.cautions(),
         problems=findings.problems,
+        flagged=grids.flagged_grid(root, findings.outcomes),
         overview=grids.overview_grid(titles, groups, findings.statistics),
         sections=sections,
         positivity=[

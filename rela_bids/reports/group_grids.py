@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rela_bids.group.comparison import PEARSON, REGIONAL_ERROR, Comparison, Difference
+from rela_bids.group.outcomes import Outcome
 from rela_bids.group.positivity import Positivity
 from rela_bids.group.records import MEAN, MEASURED, Scan
 from rela_bids.group.statistics import Estimate, Group, image_metrics
@@ -156,7 +157,7 @@ def worst_grid(root: Path, group: Group) -> Grid:
         f"The {WORST} with the lowest PSNR and the {WORST} whose composite is farthest off",
         (*SCAN_HEAD, "Why"),
         rows,
-        [_link(root, scan) for scan in shown],
+        [_link(root, scan.key.subject) for scan in shown],
         sortable=True,
     )
 
@@ -193,7 +194,7 @@ def scans_grid(root: Path, groups: Sequence[Group], *, several: bool) -> Grid:
             trained_on = _yes_or_no(scan.key.participant_id in group.training)
             last = trained_on if group.training else "n/a"
             rows.append((person, session, scan.key.tracer, *numbers, *variant, last))
-            links.append(_link(root, scan))
+            links.append(_link(root, scan.key.subject))
     person, session, *others = SCAN_HEAD
     variant = ("Model and settings",) if several else ()
     head = (person, session, "Tracer", *others, *variant, "Trained on")
@@ -208,9 +209,22 @@ def _yes_or_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _link(root: Path, scan: Scan) -> str:
+def flagged_grid(root: Path, outcomes: Sequence[Outcome]) -> Grid | None:
+    """What is to be known of sessions, as far as `MOST_ROWS` go; None where there is nothing."""
+    flagged = [outcome for outcome in outcomes if outcome.lines]
+    shown = flagged[:MOST_ROWS]
+    rows = [
+        (f"sub-{o.subject}", f"ses-{o.session}" if o.session else "n/a", " ".join(o.lines))
+        for o in shown
+    ]
+    caption = f"{len(flagged)} of {len(outcomes)} sessions"
+    links = [_link(root, outcome.subject) for outcome in shown]
+    return Grid(caption, ("Person", "Session", "What"), rows, links, True) if rows else None
+
+
+def _link(root: Path, subject: str) -> str:
     """The address of a person's report, relative to the page; nothing where there is none."""
-    name = f"{scan.key.participant_id}.html"
+    name = f"sub-{subject}.html"
     return quote(name) if (root / name).is_file() else ""
 
 
