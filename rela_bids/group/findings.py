@@ -83,7 +83,9 @@ def find(settings: Settings) -> Findings:
     for other in others:
         digest = sha256(str(other).encode()).hexdigest()[:8]
         gathered = _gather(other, selection, root / INDEX.with_stem(f"{INDEX.stem}_{digest}"))
-        comparisons += compare(groups, groups_of(gathered.scans, training), str(other))
+        alike = sum(folder.name == other.name for folder in others) > 1
+        name = str(other) if alike else other.name
+        comparisons += compare(groups, groups_of(gathered.scans, training), name)
         problems += [f"{other}: {line}" for line in gathered.problems]
     return Findings(
         groups=groups,

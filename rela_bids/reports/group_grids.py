@@ -164,7 +164,7 @@ def worst_grid(root: Path, group: Group) -> Grid:
 
 SCAN_HEAD = (
     *("Person", "Session", "PSNR, dB", "SSIM", "MAE, SUVR"),
-    *("Composite, synthetic", "measured", "difference"),
+    *("Composite: synthetic", "Composite: measured", "Composite: difference"),
 )
 
 
@@ -285,12 +285,18 @@ def comparison_grids(found: Comparison) -> list[Grid]:
     head = ("Measure", "People", "First", "Second", "Difference", "p", "Nearer to measured PET")
     grids = []
     if images:
-        cells = [_difference_cells(d, d.measure.replace("_", ", ")) for d in images]
+        cells = [_difference_cells(d, _metric_name(d.measure)) for d in images]
         grids.append(Grid("Whole images", head, cells))
     if regions:
         cells = [_difference_cells(d, f"{d.region}, {kinds[d.measure]}") for d in regions]
         grids.append(Grid("Main regions", head, cells, sortable=True))
     return grids
+
+
+def _metric_name(column: str) -> str:
+    """``psnr_brain`` in words."""
+    metric, place = column.split("_")
+    return f"{METRIC_NAMES[metric][0]}, {'in the brain' if place == 'brain' else 'whole image'}"
 
 
 def _difference_cells(found: Difference, name: str) -> Cells:
