@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint typecheck docs dist test-faults fuzz audit
+.PHONY: demo test coverage lint typecheck docs dist test-faults test-long fuzz audit
 
 $(VENV)/installed: setup.cfg constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +46,10 @@ lint: $(VENV)/installed
 # Kills, full disks, lost workers: RELA_BIDS_KILLS moments each, at most 20 minutes.
 test-faults: $(VENV)/installed
 	timeout --kill-after=60 1200 $(BIN)/python -m pytest tests/test_faults.py -m very_slow -x
+
+# Memory over RELA_BIDS_SESSIONS sessions in one run, at most 60 minutes.
+test-long: $(VENV)/installed
+	timeout --kill-after=60 3600 $(BIN)/python -m pytest tests/test_long_run.py -m very_slow -s
 
 # Coverage-guided, two minutes; what it finds is written to a file that replays it.
 fuzz: $(VENV)/installed

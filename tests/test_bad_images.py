@@ -149,7 +149,6 @@ BAD: dict[str, tuple[Break, str]] = {
     ),
     "folder": (as_folder, "convert it again|directory"),
     "flaircut": (with_flair(raw(lambda whole: whole[:2000])), "convert it again"),
-    "flairflat": (with_flair(rewrite(data=lambda data: data[:, :, 20])), "not one 3-D volume"),
 }
 
 ODD: dict[str, Break] = {
@@ -229,6 +228,21 @@ def test_an_odd_image_that_can_be_used_is_used(ended, name):
     mask = nib.load(out / f"sub-{name}/anat/sub-{name}_desc-brain_mask.nii.gz").get_fdata() > 0
     assert 1_000_000 < mask.sum() * 125 < 2_200_000
     assert (data[~mask] == 0).all()
+
+
+def test_a_crash_report_says_what_failed_on_what_and_how_to_repeat_it(ended):
+    out, run = ended
+    [report] = (out / "sub-cut/log").glob("*/crash_*.txt")
+    assert str(report) in run.stderr
+    before, traceback = report.read_text().split("For a report of a bug")
+    lines = before.splitlines()
+    assert "sub-cut failed at the step load t1w (anatomical_wf.load_t1w)." in lines
+    assert "  in_file = BIDS/sub-cut/anat/sub-cut_T1w.nii.gz" in lines
+    assert "  T1w    sub-cut/anat/sub-cut_T1w.nii.gz" in lines
+    [command] = [line.strip() for line in lines if line.startswith("  rela_bids ")]
+    assert command.endswith("--participant-label cut")
+    assert f"{out.parent / 'bids'} {out} participant" in command
+    assert "BadDataError" in traceback
 
 
 def test_what_is_written_is_valid_bids(ended):

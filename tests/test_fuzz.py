@@ -158,13 +158,46 @@ def test_any_tracer(content):
     read(tracer_config, tomli_w.dumps({"label": "18FAV45", **content}).encode())
 
 
+KEYS = {
+    "sidecar": ("FrameTimesStart", "FrameDuration", "InjectionStart", "ScanStart", "Units"),
+    "filter_file": ("t1w", "flair", "pet", "run", "acquisition"),
+    "tracer_config": ("label", "name", "frame_window", "suvr_scale", "reference_region", "target"),
+    "train_config": ("grid", "loss", "trainer", "inputs"),
+    "run_settings": ("bids_dir", "output_dir", "work_dir", "anatomy", "synthesis", "verbose"),
+}
+
+
 def fuzz(data: bytes) -> None:
-    """The first byte chooses the reader."""
-    if data:
-        names = sorted(READERS)
-        read(READERS[names[data[0] % len(names)]], data[1:])
+    """The first byte chooses the reader; where the second is even, the rest are values of keys."""
+    provider = atheris.FuzzedDataProvider(data)
+    name = sorted(READERS)[provider.ConsumeIntInRange(0, len(READERS) - 1)]
+    if name not in KEYS or provider.ConsumeBool():
+        read(READERS[name], provider.ConsumeBytes(sys.maxsize))
+        return
+    content = {key: value(provider, 0) for key in KEYS[name] if provider.ConsumeBool()}
+    if name in ("sidecar", "filter_file"):
+        read(READERS[name], json.dumps(content).encode("utf-8", "replace"))
+    else:
+        read(READERS[name], tomli_w.dumps(content).encode("utf-8", "replace"))
+
+
+def value(provider: "atheris.FuzzedDataProvider", depth: int) -> object:
+    kind = provider.ConsumeIntInRange(0, 3 if depth > 2 else 5)
+    if kind == 4:
+        return [value(provider, depth + 1) for _ in range(provider.ConsumeIntInRange(0, 4))]
+    if kind == 5:
+        keys = [provider.PickValueInList(sorted(sum(KEYS.values(), ()))) for _ in range(2)]
+        return {key: value(provider, depth + 1) for key in keys}
+    return (
+        provider.ConsumeInt(8),
+        provider.ConsumeFloat(),
+        provider.ConsumeBool(),
+        provider.ConsumeUnicodeNoSurrogates(8),
+    )[kind]
 
 
 if __name__ == "__main__":
+    import tomli_w
+
     atheris.Setup(sys.argv, fuzz)
     atheris.Fuzz()
