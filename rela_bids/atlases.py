@@ -11,6 +11,7 @@ import numpy as np
 
 from rela_bids import templates
 from rela_bids.exceptions import BadDataError, MissingInputError, UsageError
+from rela_bids.volumes import UNREADABLE
 
 OPTION = "--atlas"
 
@@ -115,7 +116,7 @@ def _labels_in(image: Path) -> set[int]:
         data = np.asanyarray(nib.load(image).dataobj)
     except FileNotFoundError as error:
         raise MissingInputError(f"{OPTION} {image} is not there: check the path") from error
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise BadDataError(f"{OPTION} {image} cannot be read as an image ({error})") from error
     if data.ndim != 3 or data.dtype.kind not in "iuf" or not np.isfinite(data).all():
         raise BadDataError(f"{OPTION} {image} is not one 3-D volume of labels: give such a one")

@@ -3,6 +3,7 @@
 Every message is one line that names the file or option at fault and what to do about it.
 """
 
+import re
 from enum import IntEnum
 
 
@@ -21,9 +22,13 @@ class ExitCode(IntEnum):
 
 
 class RelaBidsError(Exception):
-    """Base of all errors that are a user's to mend."""
+    """Base of all errors that are a user's to mend; one line, also if it quotes a library's."""
 
     exit_code = ExitCode.BUG
+
+    def __str__(self) -> str:
+        """The message without line breaks."""
+        return re.sub(r"\s*[\r\n]\s*", " ", super().__str__())
 
 
 class UsageError(RelaBidsError):

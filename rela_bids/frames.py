@@ -16,6 +16,7 @@ import nibabel as nib
 from rela_bids.exceptions import BadDataError, MissingInputError, UsageError
 from rela_bids.templates import REFERENCE_REGIONS
 from rela_bids.tracers import Tracer
+from rela_bids.volumes import UNREADABLE
 
 # Seconds after injection within which a scan can begin and end.
 EARLIEST, LATEST = -3600.0, 36000.0
@@ -142,7 +143,7 @@ def count_volumes(image: Path) -> int:
         kind = header.get_data_dtype().kind
     except FileNotFoundError as error:
         raise MissingInputError(f"{image} is not there: check the path or get the file") from error
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise BadDataError(
             f"{image} cannot be read as an image ({error}): convert it again"
         ) from error

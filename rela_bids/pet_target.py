@@ -31,7 +31,7 @@ from rela_bids.registration import (
 )
 from rela_bids.tracers import Tracer
 from rela_bids.transforms import Matrix, isotropic, resample, to_model_grid
-from rela_bids.volumes import Array, Grid, valid_affine, without_shear
+from rela_bids.volumes import UNREADABLE, Array, Grid, valid_affine, without_shear
 
 # Of the starts, so many are worth a registration.
 STARTS = 4
@@ -67,7 +67,7 @@ def load_frames(plan: PetPlan) -> nib.Nifti1Image:
             )
             _check_frame(data, plan, index)
             frames.append(data.astype(np.float32))
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise BadDataError(
             f"{plan.path} cannot be read as an image ({error}): convert it again"
         ) from error

@@ -4,7 +4,9 @@ Affines map voxel indices to RAS+ millimetres. A grid is a shape and such an aff
 """
 
 import math
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,16 @@ def standardise_mri(data: Array, mask: NDArray[np.bool_]) -> Array:
     return np.where(mask, scaled, 0.0).astype(np.float32)
 
 
+# What nibabel, gzip and zlib raise on files that they cannot read.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+)
+
 # No scan of a head has more voxels, and none is thinner or longer than this, mm.
 MOST_VOXELS = 2**29
 FIELD_OF_VIEW = (10.0, 1000.0)
@@ -143,11 +155,12 @@ def load_volume(scan: Scan) -> nib.Nifti1Image:
     """
     path = scan_name(scan)
     try:
-        image: Any = scan if isinstance(scan, nib.Nifti1Image) else nib.load(scan)
+        with _without_log():
+            image: Any = scan if isinstance(scan, nib.Nifti1Image) else nib.load(scan)
         # Before any voxel is read: a damaged header may ask for more than there is memory.
         _check_size(image.shape, path)
         data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         if isinstance(error, FileNotFoundError):
             raise MissingInputError(
                 f"{path} is not there: check the path or get the file"
@@ -160,7 +173,8 @@ def load_volume(scan: Scan) -> nib.Nifti1Image:
     data = _three_dimensional(data, path)
     affine, code = valid_affine(image.header, path)
     _check_extent(data.shape, affine, path)
-    volume = _finite_and_positive(data.astype(np.float32))
+    with np.errstate(over="ignore"):  # such voxels are infinite, and are dealt with as those
+        volume = _finite_and_positive(data.astype(np.float32))
     if volume.max() == volume.min():
         raise BadDataError(f"{path} is constant: is it the right file?")
     volume, affine = without_shear(volume, affine)
@@ -177,6 +191,17 @@ def scan_name(scan: Scan) -> str:
     if isinstance(scan, nib.Nifti1Image):
         return scan.get_filename() or "an image given in memory"
     return str(scan)
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """What nibabel would print of a header that it cannot read comes as an error, too."""
+    logger = nib.imageglobals.logger
+    logger.disabled, before = True, logger.disabled
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _check_size(shape: tuple[int, ...], path: Path | str) -> None:

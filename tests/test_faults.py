@@ -82,7 +82,7 @@ class Case:
     def run(self, out: Path) -> tuple[int, str]:
         """Exit code and what the terminal shows."""
         process = self.start(out)
-        output, errors = process.communicate(timeout=900)
+        output, errors = process.communicate(timeout=3000)
         assert "Traceback" not in output + errors, errors
         return process.returncode, errors
 
@@ -242,7 +242,7 @@ def test_a_worker_that_is_killed_is_named_and_its_session_done_again(participant
     time.sleep(3)
     for worker in workers(process)[:1]:
         worker.kill()
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=3000)
     assert process.returncode == 1, errors
     assert "A worker process was killed, most likely for want of memory" in errors
     assert "Traceback" not in errors
@@ -323,7 +323,7 @@ def test_a_disk_that_becomes_read_only_is_named(disk, participant, whole):
     case, out = start_on(disk, participant)
     process = case.start(out)
     assert wait_for(lambda: list(out.glob("sub-*/anat/*.nii.gz")) and disk.remount("ro"))
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=3000)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
     assert "Read-only file system" in errors

@@ -171,3 +171,37 @@ def test_a_truncated_file_is_bad_data_and_a_missing_one_is_missing(tmp_path):
         load_volume(tmp_path / "cut.nii.gz")
     with pytest.raises(MissingInputError, match=r"none\.nii"):
         load_volume(tmp_path / "none.nii")
+
+
+def test_what_libraries_say_in_several_lines_becomes_one(tmp_path):
+    path = write(tmp_path / "t1w.nii", scan(), np.eye(4))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadDataError) as raised:
+        load_volume(path)
+    assert len(str(raised.value).splitlines()) == 1
+    assert str(raised.value).endswith("convert it again")
+
+
+def test_a_garbled_archive_and_an_unknown_type_are_bad_data(tmp_path):
+    whole = write(tmp_path / "whole.nii.gz", scan(), np.eye(4)).read_bytes()
+    middle = len(whole) // 2
+    other = bytes(byte ^ 255 for byte in whole[middle : middle + 8])
+    (tmp_path / "t1w.nii.gz").write_bytes(whole[:middle] + other + whole[middle + 8 :])
+    with pytest.raises(BadDataError, match=r"t1w\.nii\.gz"):
+        load_volume(tmp_path / "t1w.nii.gz")
+    raw = bytearray(gzip.decompress(whole))
+    raw[70:72] = np.array(9999, "<i2").tobytes()
+    (tmp_path / "t1w.nii").write_bytes(raw)
+    with pytest.raises(BadDataError, match="9999"):
+        load_volume(tmp_path / "t1w.nii")
+
+
+def test_more_voxels_than_memory_and_a_scan_in_metres_are_refused_by_the_header(tmp_path):
+    raw = bytearray(write(tmp_path / "t1w.nii", scan(), np.eye(4)).read_bytes())
+    raw[40:48] = np.array([3, 30000, 30000, 30000], "<i2").tobytes()
+    (tmp_path / "t1w.nii").write_bytes(raw)
+    with pytest.raises(BadDataError, match="30000 x 30000 x 30000"):
+        load_volume(tmp_path / "t1w.nii")
+    metres = write(tmp_path / "metres.nii", scan(), np.diag([0.001, 0.001, 0.001, 1]))
+    with pytest.raises(BadDataError, match="in mm"):
+        load_volume(metres)

@@ -43,7 +43,7 @@ class Folder:
             *("-w", self.work, "--skull-strip", "skip", "--model", self.model, *options),
         ]
         return subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, timeout=900, check=False
+            list(map(str, command)), capture_output=True, text=True, timeout=3000, check=False
         )
 
     def results(self) -> dict[str, str]:
