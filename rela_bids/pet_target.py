@@ -36,6 +36,10 @@ from rela_bids.volumes import UNREADABLE, Array, Grid, valid_affine, without_she
 # Of the starts, so many are worth a registration.
 STARTS = 4
 
+# Of the spline by which PET is resampled. Each linear interpolation blurs it by about its voxel's
+# size, which costs the cortex percents of its SUVR.
+ORDER = 3
+
 # In a reference region, voxels of less than this fraction of its median T1w are mostly CSF.
 DARK = 0.5
 
@@ -187,11 +191,14 @@ def suvr(
     BadDataError
         If there is too little of the reference region, or no uptake in it.
     """
-    on_t1w = np.asarray(resample(pet, t1w, matrix).dataobj)
+    view = _field_of_view(pet, t1w, matrix)
+    on_t1w = np.asarray(resample(pet, t1w, matrix, order=ORDER).dataobj)
+    # A spline swings on beyond the edge.
+    on_t1w = np.where(view > 0.5, on_t1w, np.float32(0))
     mean, volume = 1.0, 0.0
     if not plan.is_suvr:
         region, whole = reference_mask(tracer.reference_region, t1w, brain_mask, to_template)
-        seen = _field_of_view(pet, t1w, matrix) & region
+        seen = (view > 0.99) & region
         volume = float(seen.sum() * abs(np.linalg.det(t1w.affine[:3, :3])) / 1000)
         _check_volume(volume, whole, plan, tracer)
         mean = float(on_t1w[seen].mean(dtype=np.float64))
@@ -200,7 +207,7 @@ def suvr(
                 f"{plan.path}: its mean in the reference region, {tracer.reference_region}, is "
                 f"{mean:g}, not above 0: look at the PET, or leave the session out"
             )
-    on_grid = to_model_grid(pet, matrix @ to_template, grid)
+    on_grid = to_model_grid(pet, matrix @ to_template, grid, order=ORDER)
     return Suvr(_scaled(on_t1w, mean), _scaled(on_grid, mean), mean, volume)
 
 
@@ -208,9 +215,10 @@ def _scaled(data: Array, mean: float) -> Array:
     return np.maximum(data / np.float32(mean), 0)
 
 
-def _field_of_view(pet: nib.Nifti1Image, t1w: nib.Nifti1Image, matrix: Matrix) -> NDArray[np.bool_]:
+def _field_of_view(pet: nib.Nifti1Image, t1w: nib.Nifti1Image, matrix: Matrix) -> Array:
+    """How much of each voxel of the T1w the PET has seen, 0 to 1."""
     everywhere = nib.Nifti1Image(np.ones(pet.shape, np.float32), pet.affine)
-    return np.asarray(resample(everywhere, t1w, matrix).dataobj) > 0.99
+    return np.asarray(resample(everywhere, t1w, matrix).dataobj)
 
 
 def _check_volume(volume: float, whole: float, plan: PetPlan, tracer: Tracer) -> None:

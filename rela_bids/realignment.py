@@ -95,13 +95,20 @@ def realign(
 
 
 def average(
-    frames: Sequence[nib.Nifti1Image], matrices: Sequence[Matrix], weights: Sequence[float]
+    frames: Sequence[nib.Nifti1Image],
+    matrices: Sequence[Matrix],
+    weights: Sequence[float],
+    *,
+    order: int = 1,
 ) -> nib.Nifti1Image:
-    """Weighted mean of the frames, each moved to where it belongs; on the grid of the first."""
+    """Weighted mean of the frames, each moved to where it belongs; on the grid of the first.
+
+    `order` is of the spline: 1 blurs, 3 hardly.
+    """
     total = np.zeros(frames[0].shape, np.float32)
     for frame, matrix, weight in zip(frames, matrices, weights, strict=True):
         still = np.array_equal(matrix, np.eye(4))
-        moved = frame if still else resample(frame, frames[0], matrix)
+        moved = frame if still else resample(frame, frames[0], matrix, order=order)
         total += np.float32(weight / sum(weights)) * np.asarray(moved.dataobj, dtype=np.float32)
     return nib.Nifti1Image(total, frames[0].affine)
 

@@ -20,6 +20,7 @@ from rela_bids.bids.query import Session
 from rela_bids.cli.reporting import Reports
 from rela_bids.exceptions import BadDataError
 from rela_bids.interfaces.reporting import SaveFigures
+from rela_bids.likeness import Likeness
 from rela_bids.model.presets import PRESETS
 from rela_bids.reports import figures, viewer
 from rela_bids.reports.page import markdown
@@ -434,11 +435,14 @@ def test_the_graph_leaves_pictures_and_results_in_out(settings, plan, head, tmp_
     workflow = init_session_report_wf(session=session, settings=settings, plan=plan)
     workflow.base_dir = str(tmp_path / "work")
     quality, affine = tmp_path / "quality.json", tmp_path / "affine.mat"
+    likeness = tmp_path / "likeness.json"
     quality.write_text(json.dumps(QUALITY))
+    likeness.write_text(json.dumps(Likeness(0.1, 1.0, 1.0).to_dict()))
     write_affine(affine, head.to_template)
     inputs = workflow.inputs.inputnode
     inputs.t1w_preproc, inputs.flair_preproc = str(head.t1w), str(head.flair)
     inputs.brain_mask, inputs.mask_qc = str(head.brain_mask), str(quality)
+    inputs.likeness = str(likeness)
     inputs.t1w_to_template_affine = str(affine)
     inputs.mean, inputs.std = [str(p) for p in head.mean], [str(p) for p in head.std]
     workflow.run()
@@ -446,6 +450,7 @@ def test_the_graph_leaves_pictures_and_results_in_out(settings, plan, head, tmp_
     derivatives = Derivatives(settings.output_dir)
     stored = read_summary(derivatives.summary(session))
     assert [tracer.label for tracer in stored.results.tracers] == list(LABELS)
+    assert any("T1w is unlike" in line for line in stored.warnings)
     assert "not there any more" not in derivatives.report("01").read_text()
 
 

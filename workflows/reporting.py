@@ -29,6 +29,8 @@ def init_session_report_wf(
         ITK ``.mat``
     mask_qc
         JSON of `rela_bids.brain_mask.MaskQuality`
+    likeness
+        JSON of `rela_bids.likeness.Likeness`
     mean, std
         lists of files on the T1w grid, in the order of the plan's tracers; no `std` of one sample
     """
@@ -41,6 +43,7 @@ def init_session_report_wf(
                 "flair_preproc",
                 "t1w_to_template_affine",
                 "mask_qc",
+                "likeness",
                 "mean",
                 "std",
             ]
@@ -63,6 +66,7 @@ def init_session_report_wf(
         ("brain_mask", "brain_mask"),
         ("t1w_to_template_affine", "t1w_to_template_affine"),
         ("mask_qc", "mask_qc"),
+        ("likeness", "likeness"),
         ("mean", "mean"),
     ]
     if session.flair is not None:

@@ -8,6 +8,7 @@ from rela_bids.atlases import Atlas
 from rela_bids.bids.query import Session
 from rela_bids.frames import PetPlan
 from rela_bids.head_templates import find_space, other_spaces
+from rela_bids.interfaces.resampling import CheckInputs
 from rela_bids.settings import Settings
 from rela_bids.synthesis import SynthesisPlan
 from rela_bids.templates import TEMPLATE_SPACE
@@ -56,8 +57,12 @@ def init_session_wf(
     )
     pet_outputs_wf = init_pet_outputs_wf(session=session, settings=settings, plan=plan)
     report_wf = init_session_report_wf(session=session, settings=settings, plan=plan)
+    check_inputs = pe.Node(CheckInputs(grid=plan.config.grid), name="check_inputs", mem_gb=1.0)
+    on_grid = [(f"outputnode.{field}", field) for field in on_model_grid(session)]
     workflow.connect(
         [
+            (model_inputs_wf, check_inputs, on_grid),
+            (check_inputs, report_wf, [("likeness", "inputnode.likeness")]),
             (model_inputs_wf, synthesis_wf, same(*on_model_grid(session))),
             (
                 anatomical_wf,

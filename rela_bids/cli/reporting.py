@@ -10,6 +10,7 @@ from pathlib import Path
 from rela_bids.atlases import Atlas
 from rela_bids.bids.derivatives import AGREEMENT, MEASURED, MEASURED_SUVR, SYNTH_SUVR, Derivatives
 from rela_bids.bids.query import Session
+from rela_bids.likeness import Likeness, unlike
 from rela_bids.regional_table import read_rows
 from rela_bids.reports.regional import composite_of, main_regions
 from rela_bids.reports.summary import (
@@ -108,6 +109,9 @@ class Reports:
         path = self._derivatives.summary(session)
         left = results_path(path)
         results = read_results(left) if left.exists() else None
+        flags = warnings_of(session, self._plan, results) if status == DONE else []
+        for line in flags:
+            print(f"{session.label}  WARNING: {line}", file=sys.stderr, flush=True)
         measured = tuple(self._measured(session)) if status == DONE else ()
         summary = SessionSummary(
             subject=session.subject,
@@ -117,9 +121,7 @@ class Reports:
             error=error,
             inputs=self._inputs(session),
             left_out=session.left_out,
-            warnings=(*warnings_of(session, self._plan, results), *warnings)
-            if status == DONE
-            else (),
+            warnings=(*flags, *warnings),
             results=results,
             regional=tuple(self._regional(session, measured)) if status == DONE else (),
             measured=measured,
@@ -219,6 +221,8 @@ def warnings_of(session: Session, plan: SynthesisPlan, results: Results | None) 
         lines.append(f"The brain mask is doubtful: {quality['reason']}.")
     if "flair" in plan.config.inputs and session.flair is None:
         lines.append("There is no FLAIR: PET was predicted from the T1w alone, which is less.")
+    if results and results.likeness:
+        lines += unlike(Likeness(**results.likeness))
     if plan.config.intensity == "minmax":
         lines.append(
             "The model does not keep SUVR: its scale was restored by the reference region."

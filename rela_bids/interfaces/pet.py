@@ -56,7 +56,7 @@ class AverageFrames(SimpleInterface):
     output_spec = _AverageFramesOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from rela_bids.pet_target import frames_of
+        from rela_bids.pet_target import ORDER, frames_of
         from rela_bids.realignment import average, realign
 
         plan = self.inputs.plan
@@ -66,7 +66,7 @@ class AverageFrames(SimpleInterface):
         if not plan.prepared:
             matrices, motion = realign(frames, weights)
         path = Path(runtime.cwd, "pet.nii.gz")
-        nib.save(average(frames, matrices, weights), path)
+        nib.save(average(frames, matrices, weights, order=ORDER), path)
         self._results.update(pet=str(path), motion=motion)
         return runtime
 

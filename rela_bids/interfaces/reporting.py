@@ -1,7 +1,7 @@
 """Pictures of a session, and their way into OUT."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class _DrawFiguresInputSpec(BaseInterfaceInputSpec):
     t1w_to_template_affine = File(exists=True, mandatory=True, desc="ITK .mat")
     template = File(exists=True, mandatory=True, desc="stripped T1w of the template")
     mask_qc = File(exists=True, mandatory=True, desc="JSON of `brain_mask.MaskQuality`")
+    likeness = File(exists=True, mandatory=True, desc="JSON of `likeness.Likeness`")
     mean = InputMultiObject(File(exists=True), mandatory=True, desc="per tracer, on the T1w grid")
     std = InputMultiObject(File(exists=True), desc="per tracer, on the T1w grid")
     tracers = traits.List(traits.Any, mandatory=True, desc="`rela_bids.tracers.Tracer`, in order")
@@ -57,8 +58,12 @@ class DrawFigures(SimpleInterface):
             mean=[Path(path) for path in inputs.mean],
             std=[Path(path) for path in inputs.std] if isdefined(inputs.std) else [],
         )
-        quality = json.loads(Path(inputs.mask_qc).read_text(encoding="utf-8"))
+        quality, likeness = (
+            json.loads(Path(path).read_text(encoding="utf-8"))
+            for path in (inputs.mask_qc, inputs.likeness)
+        )
         results, pictures = draw_session(images, quality, inputs.prefix)
+        results = replace(results, likeness=likeness)
         for name, content in pictures.items():
             (folder / name).write_bytes(content)
         path = folder / inputs.results_name

@@ -1,5 +1,6 @@
 """Nipype shells around the resampling of `rela_bids.transforms`."""
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -13,8 +14,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from rela_bids import transforms
-from rela_bids.volumes import Grid
+from rela_bids import likeness, transforms
+from rela_bids.volumes import Grid, read_array
 
 
 class _ModelInputsInput(BaseInterfaceInputSpec):
@@ -52,6 +53,37 @@ class ModelInputs(SimpleInterface):
             path = Path(runtime.cwd, f"{key}.nii.gz")
             nib.save(grid.image(data), path)
             self._results[key] = str(path)
+        return runtime
+
+
+class _CheckInputsInput(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc="on the model grid")
+    flair = File(exists=True, desc="on the model grid")
+    mask = File(exists=True, mandatory=True, desc="on the model grid")
+    grid = traits.Any(mandatory=True, desc="the model's Grid")
+
+
+class _CheckInputsOutput(TraitedSpec):
+    likeness = File(exists=True, desc="JSON of `likeness.Likeness`")
+
+
+class CheckInputs(SimpleInterface):
+    """Whether the MRI looks like what models are trained on (`likeness.measure_likeness`)."""
+
+    input_spec = _CheckInputsInput
+    output_spec = _CheckInputsOutput
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        found = likeness.measure_likeness(
+            read_array(inputs.t1w),
+            read_array(inputs.flair) if isdefined(inputs.flair) else None,
+            read_array(inputs.mask) > 0,
+            inputs.grid,
+        )
+        path = Path(runtime.cwd, "likeness.json")
+        path.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+        self._results["likeness"] = str(path)
         return runtime
 
 

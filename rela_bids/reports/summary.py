@@ -85,12 +85,16 @@ class ViewerRecord:
 
 @dataclass(frozen=True)
 class Results:
-    """What the session's graph found; `mask_quality` as `brain_mask.MaskQuality.to_dict` has it."""
+    """What the session's graph found.
+
+    `mask_quality` as `brain_mask.MaskQuality.to_dict` has it, `likeness` as `likeness.Likeness`.
+    """
 
     mask_quality: Mapping[str, Any]
     tracers: tuple[TracerRecord, ...]
     figures: tuple[FigureRecord, ...]
     viewer: ViewerRecord | None
+    likeness: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Results":
@@ -98,6 +102,7 @@ class Results:
         viewer = content["viewer"]
         return cls(
             mask_quality=dict(content["mask_quality"]),
+            likeness=dict(content["likeness"]),
             tracers=tuple(TracerRecord(**item) for item in content["tracers"]),
             figures=tuple(FigureRecord(**item) for item in content["figures"]),
             viewer=viewer
