@@ -28,7 +28,10 @@ def rela_bids(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
-    """sub-01 with FLAIR; sub-02 without, its T1w a link; sub-03 no T1w; sub-04 a truncated T1w."""
+    """sub-01 with FLAIR; sub-02 without, its T1w a link; sub-03 no T1w; sub-04 a truncated T1w.
+
+    No PET was measured but one of sub-02, which is truncated.
+    """
     folder = tmp_path_factory.mktemp("participant")
     bids = folder / "bids"
     recipe = Recipe(
@@ -44,8 +47,12 @@ def dataset(tmp_path_factory) -> Path:
     t1w.symlink_to(annex / "key")
     for path in (bids / "sub-03/anat").glob("*T1w*"):
         path.unlink()
-    broken = bids / "sub-04/anat/sub-04_T1w.nii.gz"
-    broken.write_bytes(broken.read_bytes()[:20_000])
+    pet = bids / "sub-02/pet/sub-02_trc-18FAV45_pet.nii.gz"
+    for path in bids.glob("sub-*/pet/*"):
+        if path.name.split(".")[0] != pet.name.split(".")[0]:
+            path.unlink()
+    for broken in (bids / "sub-04/anat/sub-04_T1w.nii.gz", pet):
+        broken.write_bytes(broken.read_bytes()[:20_000])
     return bids
 
 
@@ -77,6 +84,15 @@ def test_a_session_without_t1w_is_named_as_left_out(whole):
     lines = [line for line in run.stderr.splitlines() if line.startswith("sub-03")]
     assert any("left out" in line and "T1w" in line for line in lines)
     assert not (out / "sub-03/anat").exists()
+
+
+def test_a_broken_measured_pet_is_named_and_the_session_is_done_without_it(whole):
+    out, run = whole
+    lines = [line for line in run.stderr.splitlines() if "sub-02_trc-18FAV45_pet.nii.gz" in line]
+    assert any(line.startswith("sub-02") for line in lines)
+    assert "sub-02_trc-18FAV45_pet.nii.gz" in (out / "sub-02.html").read_text()
+    assert not list((out / "sub-02/pet").glob("*measured*"))
+    assert not list((out / "sub-02/pet").glob("*agreement*"))
 
 
 def test_simulated_training_data_is_said_everywhere(whole):
