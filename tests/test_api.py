@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The model was trained on simulat
 
 @pytest.fixture
 def constant():
-    return nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4))
+    return nib.Nifti1Image(np.ones((32, 32, 32), np.float32), np.diag([5.0, 5, 5, 1]))
 
 
 def test_importing_the_package_imports_nothing_heavy():

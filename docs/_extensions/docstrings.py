@@ -13,7 +13,7 @@ def _split(
 ) -> None:
     """``name : what`` to ``name`` and, below it, ``what``, within the sections above."""
     section, result = "", []
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         if re.fullmatch(r"-{3,}", following.strip()):
             section = line.strip()
         entry = re.fullmatch(r"(\w[\w, ]*) : (.+)", line)

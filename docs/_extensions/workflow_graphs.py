@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from rela_bids import templates
+from rela_bids.atlases import packaged_atlas
 from rela_bids.bids.query import Session
 from rela_bids.frames import PetPlan
 from rela_bids.settings import Settings
@@ -24,6 +25,7 @@ from rela_bids.volumes import Grid
 from workflows.anatomical import init_anatomical_wf
 from workflows.model_inputs import init_model_inputs_wf
 from workflows.pet_target import init_pet_target_wf
+from workflows.quantification import init_regions_wf
 from workflows.subject import init_session_wf
 from workflows.synthesis import init_synthesis_wf
 from workflows.training import init_training_session_wf
@@ -44,10 +46,10 @@ def _pet() -> PetPlan:
 
 
 GRAPHS: dict[str, Callable[[], Workflow]] = {
-    "session": lambda: init_session_wf(session=SESSION, settings=SETTINGS, plan=_plan()),
-    "anatomical": lambda: init_anatomical_wf(
-        skull_strip="ants", has_flair=True, output_spaces=("T1w",)
+    "session": lambda: init_session_wf(
+        session=SESSION, settings=SETTINGS, plan=_plan(), atlas=packaged_atlas()
     ),
+    "anatomical": lambda: init_anatomical_wf(skull_strip="ants", has_flair=True, bend=False),
     "model_inputs": lambda: init_model_inputs_wf(grid=GRID, has_flair=True),
     "synthesis": lambda: init_synthesis_wf(
         plan=_plan(),
@@ -55,6 +57,9 @@ GRAPHS: dict[str, Callable[[], Workflow]] = {
         has_flair=True,
         output_spaces=("T1w",),
         resources=SETTINGS.resources,
+    ),
+    "regions": lambda: init_regions_wf(
+        session=SESSION, settings=SETTINGS, plan=_plan(), atlas=packaged_atlas()
     ),
     "pet_target": lambda: init_pet_target_wf(plan=_pet(), tracer=TRACER, grid=GRID),
     "training_session": lambda: init_training_session_wf(
