@@ -27,7 +27,8 @@ def read_tracers(paths: Sequence[Path]) -> dict[str, Tracer]:
     """`TRACERS` with those of TOML files added or, where the label is known, changed.
 
     A file holds one tracer, or several as tables ``[[tracer]]``, with the attributes of `Tracer`;
-    of a tracer that is in the table, ``label`` and what differs are enough.
+    of a tracer that is in the table, ``label`` and what differs are enough. With another reference
+    region, a published conversion is dropped unless the file gives one.
 
     Raises
     ------
@@ -75,6 +76,9 @@ def _read_tracer(values: Mapping[str, Any], known: Mapping[str, Tracer], where: 
     if unknown:
         raise BadDataError(f"{where}: {unknown[0]} of {label} is none of {', '.join(NAMES)}")
     merged = {**(asdict(known[label]) if label in known else DEFAULTS), **given}
+    if label in known and merged["reference_region"] != known[label].reference_region:
+        # A scale is of SUVR by the region that it was published with.
+        merged["conversion"] = given.get("conversion")
     missing = sorted(set(NAMES) - set(merged))
     if missing:
         raise BadDataError(f"{where}: {label} lacks {', '.join(missing)}: {toml_of(label)}")

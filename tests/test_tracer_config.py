@@ -81,3 +81,13 @@ def test_what_is_wrong_is_named(tmp_path, change, named):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(MissingInputError, match="nowhere"):
         read_tracers([tmp_path / "nowhere.toml"])
+
+
+def test_another_reference_region_has_no_centiloid_unless_the_file_says_how(tmp_path):
+    pons = 'label = "18FAV45"\nreference_region = "pons"\n'
+    assert read_tracers([written(tmp_path, pons)])["18FAV45"].conversion is None
+    scale = 'conversion = {scale = "Centiloid", slope = 1, intercept = 2, source = "us"}\n'
+    given = read_tracers([written(tmp_path, pons + scale)])["18FAV45"].conversion
+    assert given.source == "us"
+    window = read_tracers([written(tmp_path, 'label = "18FAV45"\nframe_window = [50, 60]\n')])
+    assert window["18FAV45"].conversion.scale == "Centiloid"
