@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "call"), commands())
 def test_a_command_that_is_shown_is_one(page, call, tmp_path, monkeypatch):
     monkeypatch.setattr(parser, "_check_folders", lambda settings: None)
-    arguments = shlex.split(call, comments=True)
+    # A command goes on in the next line after a backslash; what stands there is left out.
+    arguments = shlex.split(call.rstrip("\\ "), comments=True)
     parser.parse([word.replace("FILE", str(tmp_path)) for word in arguments])
 
 
@@ -52,6 +54,17 @@ def test_links_within_the_repository_lead_somewhere(page):
     folder = next(path for path in PAGES if path.name == page).parent
     for link in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", TEXT[page]):
         assert (folder / link.split("#")[0]).exists(), link
+
+
+def test_the_layers_that_are_drawn_are_those_that_are_checked():
+    config = ConfigParser()
+    config.read(CHECKOUT / "setup.cfg")
+    layers = config["importlinter:contract:layers"]["layers"].split()
+    drawn = "".join(
+        f"    {line}\n".replace("rela_bids.", "")
+        for line in " ".join(layers).replace(" | ", "|").split()
+    ).replace("|", " · ")
+    assert drawn in (CHECKOUT / "CONTRIBUTING.md").read_text()
 
 
 @pytest.mark.slow
