@@ -106,6 +106,21 @@ def test_one_session_that_fails_leaves_the_others_alone(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_a_session_is_done_without_does_not_end_a_run(tmp_path):
+    """Not even one that is to stop on the first crash."""
+    top = graph(tmp_path, {"b_wf": note})
+    top.config["execution"]["stop_on_first_crash"] = "true"
+    session = pe.Workflow("a_wf")
+    session.add_nodes([graph(tmp_path, {"measured_x_wf": fail}).get_node("measured_x_wf")])
+    top.add_nodes([session])
+    recorder = Recorder()
+    pool = SessionPool(nprocs=1, memory_gb=4, order=["a_wf", "b_wf"], observer=recorder)
+    run_workflow(top, pool)
+    assert recorder.errors == {"a_wf": "scan.nii.gz is empty: get it again"}
+    assert "b_wf.second" in recorder.done
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_a_failure_of_its_session_and_not_a_hang(tmp_path):
     recorder = run(tmp_path, {"dead_wf": die}, {"good_wf": note})
     assert "killed" in recorder.errors["dead_wf"]

@@ -44,7 +44,7 @@ def test_a_session_ends_with_its_last_node(progress, nodes):
 def test_a_broken_measured_pet_is_a_warning_and_is_not_waited_for(progress, nodes):
     n4, load_frames, compare, save = nodes
     progress.finished(n4)
-    progress.failed(load_frames, "pet.nii.gz is constant")
+    progress.failed(load_frames, "pet.nii.gz is constant", "Traceback")
     progress.finished(save)
     assert progress.ended == [True]
     [warning] = progress.states["a_wf"].warnings
@@ -59,11 +59,11 @@ def test_the_session_ends_with_the_measured_pet_if_that_fails_last(progress, nod
     n4, load_frames, _, save = nodes
     progress.finished(n4)
     progress.finished(save)
-    progress.failed(load_frames, "no")
+    progress.failed(load_frames, "no", "Traceback")
     assert progress.ended == [True]
 
 
 def test_what_is_not_optional_fails_its_session(progress, nodes):
-    progress.failed(nodes[0], "no brain")
+    progress.failed(nodes[0], "no brain", "Traceback")
     assert progress.ended == [False]
     assert "no brain" in progress.states["a_wf"].error
