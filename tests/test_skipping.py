@@ -40,7 +40,8 @@ class Folder:
     def run(self, *options: object) -> subprocess.CompletedProcess:
         command = [
             *(sys.executable, "-m", "rela_bids.cli.run", self.bids, self.out, "participant"),
-            *("-w", self.work, "--skull-strip", "skip", "--model", self.model, *options),
+            *("-w", self.work, "--skull-strip", "skip", "--model", self.model, "--no-regions"),
+            *options,
         ]
         return subprocess.run(
             list(map(str, command)), capture_output=True, text=True, timeout=3000, check=False
