@@ -78,7 +78,8 @@ def relevant_settings(settings: Settings) -> dict[str, Any]:
     }
     chosen["made_with"] = made_with(settings.anatomy)
     # As JSON has it, so that what was written can be compared with what is.
-    return json.loads(json.dumps(_by_content(chosen)))
+    plain: dict[str, Any] = json.loads(json.dumps(_by_content(chosen)))
+    return plain
 
 
 def _by_content(value: Any) -> Any:
