@@ -37,14 +37,13 @@ SMALL = override(
     PRESETS["fast"],
     {
         "network": {"channels": [8, 8], "norm_groups": 4},
-        "grid": {"shape": [24, 28, 24], "voxel_size": 7.0, "origin": [-80.5, -112.5, -75.5]},
+        "grid": {"shape": [24, 32, 24], "voxel_size": 7.0, "origin": [-80.5, -126.5, -75.5]},
         "sampling_steps": 1,
         "n_samples": 2,
     },
 )
 
 CONFIG = """
-sampling_steps = 2
 n_samples = 2
 [grid]
 voxel_size = 8

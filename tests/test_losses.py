@@ -12,6 +12,7 @@ from rela_bids.model.losses import (
     clean_l1_loss,
     denoising_loss,
     discriminator_loss,
+    energy_score,
     generator_adversarial_loss,
     generator_loss,
     gradient_penalty,
@@ -123,6 +124,47 @@ def test_the_kind_of_adversarial_loss_changes_that_term_alone(kind):
     )
     rest = generator_gradient(replace(LOSS, adversarial="none"))
     torch.testing.assert_close(generator_gradient(replace(LOSS, adversarial=kind)), rest + term)
+
+
+def test_the_energy_score_is_switched_on_by_its_weight():
+    two = torch.cat((volume(0), volume(4)), dim=1)
+    pet = volume(1)
+    off, on = (
+        generator_loss(replace(LOSS, energy_weight=w), two, pet, two, pet) for w in (0.0, 2.0)
+    )
+    assert "energy" not in off
+    torch.testing.assert_close(on["energy"], 2 * energy_score(two, pet))
+    torch.testing.assert_close(on["total"] - off["total"], on["energy"])
+
+
+def test_the_energy_score_sees_what_is_clipped():
+    two, pet = torch.cat((volume(0), volume(4)), dim=1), volume(1)
+    config = replace(LOSS, energy_weight=1.0)
+    terms = generator_loss(config, two, pet, two.clamp(-1, 1), pet, unclipped=two)
+    torch.testing.assert_close(terms["energy"], energy_score(two, pet))
+
+
+def large_draws(spread: float, level: float, lobes: bool) -> torch.Tensor:
+    """The mean energy score of normal predictions of a standard normal truth."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (256, 1, 1, 1, 1) if lobes else (256, 1, 8, 8, 8)
+    truth, first, second = (torch.randn(shape, generator=generator) for _ in range(3))
+    draws = level + spread * torch.cat((first, second), dim=1)
+    return energy_score(draws.expand(-1, -1, 8, 8, 8), truth.expand(-1, -1, 8, 8, 8))
+
+
+@pytest.mark.parametrize("lobes", [True, False])
+@pytest.mark.parametrize(("spread", "level"), [(0.0, 0.0), (0.4, 0.0), (2.0, 0.0), (1.0, 0.8)])
+def test_the_energy_score_is_least_where_samples_are_spread_as_the_truth_is(spread, level, lobes):
+    assert large_draws(1.0, 0.0, lobes) < large_draws(spread, level, lobes)
+
+
+def test_the_energy_score_of_lobes_is_not_deceived_by_grain():
+    """Each voxel of these samples is spread as it should be, but no block of voxels is."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn((256, 1, 1, 1, 1), generator=generator).expand(-1, -1, 8, 8, 8)
+    grain = torch.randn((256, 2, 8, 8, 8), generator=generator)
+    assert large_draws(1.0, 0.0, lobes=True) < energy_score(grain, truth)
 
 
 @pytest.mark.parametrize(

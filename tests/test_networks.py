@@ -11,6 +11,7 @@ from rela_bids.model.checkpoint import load_model, read_published
 from rela_bids.model.diffusion import Schedule
 from rela_bids.model.networks import build_denoiser, build_discriminator
 from rela_bids.model.presets import PRESETS
+from rela_bids.model.runtime import half_precision, sampling_on
 
 SHAPE = (8, 16, 8)
 
@@ -129,6 +130,30 @@ def test_every_input_matters(name, request):
             assert not torch.allclose(network(changed, timesteps, labels), before)
 
 
+@pytest.mark.parametrize("name", ["paper", "fast"])
+def test_several_noisy_pet_of_one_mri_are_each_denoised_by_itself(name, request):
+    network = request.getfixturevalue(name)
+    x, timesteps, labels = inputs()
+    other, _, _ = inputs(seed=1)
+    with torch.inference_mode():
+        both = network(torch.cat((other[:, :1], x), dim=1), timesteps, labels)
+        first = network(torch.cat((other[:, :1], x[:, 1:]), dim=1), timesteps, labels)
+        second = network(x, timesteps, labels)
+    torch.testing.assert_close(both, torch.cat((first, second), dim=1), atol=1e-4, rtol=1e-4)
+
+
+def test_the_fast_denoiser_begins_as_the_mean_pet_within_the_brain():
+    network = build_denoiser(PRESETS["fast"].network, 2).eval()
+    ramp = torch.linspace(-0.5, 0.5, 16).reshape(1, 1, 1, 1, 16).expand(2, 1, 16, 16, 16)
+    network.core.usual_uptake.begin(ramp * torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1, 1))
+    x, timesteps, labels = inputs(shape=(16, 16, 16))
+    x[:, 1:, :4] = 0
+    with torch.inference_mode():
+        made = network(x, timesteps, labels.clamp(max=1))
+    torch.testing.assert_close(made[1, :, 4:], -ramp[0, :, 4:], atol=0.05, rtol=0)
+    assert (made[:, :, :4] == -1).all()
+
+
 @pytest.mark.parametrize("channel", [1, 2])
 def test_the_fast_denoiser_is_told_which_modality_is_missing(fast, channel):
     x, timesteps, labels = inputs()
@@ -138,6 +163,19 @@ def test_the_fast_denoiser_is_told_which_modality_is_missing(fast, channel):
     with torch.inference_mode():
         missing, present = (fast(each, timesteps, labels) for each in (x, hardly_there))
     assert (missing - present).abs().max() > 1e-3
+
+
+def test_the_fast_denoiser_works_as_on_a_graphics_card(fast):
+    """Mixed precision and channels-last weights, here on the CPU: nearly the same PET."""
+    x, timesteps, labels = inputs(shape=(16, 16, 16))
+    with sampling_on("cpu", half_precision("cpu")):
+        expected = fast(x, timesteps, labels)
+    network = fast.to(memory_format=torch.channels_last_3d)
+    with sampling_on("cpu", torch.bfloat16):
+        made = network(x, timesteps, labels)
+    assert expected.dtype == torch.float32
+    assert not torch.equal(made.float(), expected)
+    assert (made.float() - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_the_fast_denoiser_treats_each_of_a_batch_alone(fast):
@@ -150,9 +188,10 @@ def test_the_fast_denoiser_treats_each_of_a_batch_alone(fast):
 
 
 def test_the_fast_denoiser_cannot_draw_a_checkerboard_on_even_ground(fast):
-    features = torch.randn(1, 32, 1, 1, 1).expand(-1, -1, 10, 10, 10)
+    width = PRESETS["fast"].network.channels[0]
+    features = torch.randn(1, width, 1, 1, 1).expand(-1, -1, 10, 10, 10)
     with torch.inference_mode():
-        inner = fast.out(features)[..., 5:-5, 5:-5, 5:-5]
+        inner = fast.refinement.out(features)[..., 5:-5, 5:-5, 5:-5]
     assert inner.std() < 1e-5
 
 

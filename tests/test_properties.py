@@ -16,7 +16,7 @@ from rela_bids.bids.query import Session
 from rela_bids.exceptions import BadDataError
 from rela_bids.model.diffusion import Schedule
 from rela_bids.model.presets import PRESETS
-from rela_bids.model.sampling import noise_generator, sample
+from rela_bids.model.sampling import noise_generator, sample, sample_noise
 from rela_bids.registration import rotation
 from rela_bids.splits import SPLITS, settle_split
 from rela_bids.transforms import from_model_grid, to_model_grid
@@ -188,12 +188,13 @@ class Anything(torch.nn.Module):
 )
 def test_a_sample_has_the_shape_of_its_mri_and_the_bytes_of_its_seed(preset, steps, n, shape, seed):
     schedule = Schedule(PRESETS[preset].diffusion)
+    taken = len(schedule.config.trained_timesteps) or steps
     given_mri = torch.zeros(1, 2, *shape)
 
     def draw(count: int) -> torch.Tensor:
-        generators = [noise_generator(seed, "01", number) for number in range(count)]
+        noises = [sample_noise(schedule, number, seed, "01") for number in range(count)]
         classes = torch.zeros(count, dtype=torch.int64)
-        return sample(Anything(), given_mri, classes, schedule, steps, generators)
+        return sample(Anything(), given_mri, classes, schedule, min(steps, taken), noises)
 
     made = draw(n)
     assert made.shape == (n, 1, *shape)

@@ -11,7 +11,7 @@ from rela_bids.exceptions import UsageError
 from rela_bids.model.checkpoint import load_model, save_model
 from rela_bids.model.inference import Sampling, mean_and_std, mri_channels, to_suvr
 from rela_bids.model.networks import build_denoiser
-from rela_bids.model.presets import PRESETS
+from rela_bids.model.presets import PRESETS, override
 from rela_bids.settings import SynthesisSettings
 from rela_bids.synthesis import plan_synthesis, resolve_device, sample_pet
 from rela_bids.templates import reference_region_on
@@ -24,10 +24,16 @@ TWO = {label: TRACERS[label] for label in ("18FAV45", "18FAV1451")}
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory) -> Path:
-    config = replace(PRESETS["fast"], grid=GRID)
+    config = override(
+        replace(PRESETS["fast"], grid=GRID),
+        {"diffusion": {"trained_timesteps": [999, 749, 499, 249]}, "sampling_steps": 2},
+    )
     config = replace(config, network=replace(config.network, channels=(8, 8)))
     torch.manual_seed(0)
     network = build_denoiser(config.network, len(TWO))
+    with torch.no_grad():  # Untrained, it does not look at the noise.
+        for weight in network.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_model(path, network, config, TWO, {"simulated": True, "trained_on": "nothing"})
     return path
@@ -126,7 +132,7 @@ def test_a_modality_the_model_does_not_use_is_zero(brain):
 
 def test_the_models_own_numbers_hold_unless_others_are_asked_for(model_file):
     plan = plan_synthesis(SynthesisSettings(model=str(model_file)), ())
-    assert (plan.n_samples, plan.sampling_steps) == (8, 2)
+    assert (plan.n_samples, plan.sampling_steps) == (16, 2)
     assert list(plan.tracers) == list(TWO)
     assert plan.simulated
     asked = SynthesisSettings(model=str(model_file), n_samples=1, sampling_steps=4, device="cpu")
@@ -164,8 +170,9 @@ def test_only_models_of_per_image_scaling_are_brought_to_the_reference_region(
 ):
     config = replace(PRESETS["fast"], grid=GRID, intensity=intensity)
     config = replace(config, network=replace(config.network, channels=(8, 8)))
+    one_step = replace(SAMPLING, steps=1)
     save_model(tmp_path / "model.safetensors", build_denoiser(config.network, 2), config, TWO, {})
-    pet = run(tmp_path, brain, tracers=("18FAV45",))[0]
+    pet = run(tmp_path, brain, one_step, tracers=("18FAV45",))[0]
     region = reference_region_on(pet.tracer.reference_region, GRID) & brain[2]
     assert region.any()
     assert (float(pet.mean[region].mean()) == pytest.approx(1.0, abs=1e-4)) == relative

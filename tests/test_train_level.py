@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train_level")]
 
 NEW = "18FNEW1"
 CONFIG = """
-sampling_steps = 2
 n_samples = 2
 [grid]
 voxel_size = 8

@@ -70,24 +70,38 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_loss_falls_and_held_out_people_are_better_than_the_mean_pet(tmp_path):
     config = tiny_config(modality_dropout=0.0, augmentation=False)
-    config = override(config, {"optimiser": {"generator_lr": 3e-3, "batch_size": 4}})
+    changes = {
+        "optimiser": {"generator_lr": 3e-3, "batch_size": 4},
+        "loss": {"warmup_fraction": 0.0},
+    }
+    config = override(config, changes)
     train, held_out = toy_data(tmp_path / "data", config, people=24)
     settings = replace(SETTINGS, max_steps=60, validate_every=60, validation_volumes=4)
     outcome = fit(train, held_out, tmp_path / "model", settings)
     rows = read_curve(tmp_path / "model" / CURVE)
     assert outcome.finished
-    losses = [float(row["denoiser_denoising"]) for row in rows]
+    losses = [float(row["denoiser_energy"]) for row in rows]
     assert np.mean(losses[-10:]) < 0.3 * np.mean(losses[:10])
     for label in LABELS:
         assert float(rows[-1][f"psnr_{label}"]) > float(rows[-1][f"mean_pet_psnr_{label}"]) + 2
 
 
 def test_the_discriminator_is_trained_after_the_warm_up_only(tmp_path):
-    train, held_out = toy_data(tmp_path / "data", tiny_config())
+    config = override(tiny_config(), {"loss": {"warmup_fraction": 0.2}})
+    train, held_out = toy_data(tmp_path / "data", config)
     fit(train, held_out, tmp_path / "model", replace(SETTINGS, max_steps=10))
     rows = read_curve(tmp_path / "model" / CURVE)
     assert [row["discriminator_r1"] == "n/a" for row in rows] == [True] * 2 + [False] * 8
     assert [row["denoiser_adversarial"] == "n/a" for row in rows] == [True] * 2 + [False] * 8
+
+
+def test_the_denoiser_learns_the_mean_before_the_spread(tmp_path):
+    config = override(tiny_config(), {"loss": {"warmup_fraction": 0.2}})
+    train, held_out = toy_data(tmp_path / "data", config)
+    fit(train, held_out, tmp_path / "model", replace(SETTINGS, max_steps=10))
+    rows = read_curve(tmp_path / "model" / CURVE)
+    assert [row["denoiser_energy"] == "n/a" for row in rows] == [True] * 2 + [False] * 8
+    assert [row["denoiser_l1"] == "n/a" for row in rows] == [False] * 2 + [True] * 8
 
 
 def test_a_run_is_repeated_to_the_byte_whatever_is_watched(tmp_path):
@@ -196,6 +210,6 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
         settings = replace(SETTINGS, max_steps=None, epochs=1, devices=devices)
         fit(train, held_out, folder, settings)
         rows = read_curve(folder / CURVE)
-        terms = ("denoiser_denoising", "denoiser_adversarial", "discriminator_r1")
+        terms = ("denoiser_energy", "denoiser_adversarial", "discriminator_r1")
         losses.append(np.mean([[float(row[term]) for term in terms] for row in rows], axis=0))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)

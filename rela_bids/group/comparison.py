@@ -27,8 +27,6 @@ UNITS = {"psnr_brain": "dB", "psnr_volume": "dB", "mae_brain": "SUVR", "mae_volu
 UNITS |= {REGIONAL_ERROR: "SUVR"}
 HIGHER_IS_NEARER = ("psnr_brain", "psnr_volume", "ssim_brain", "ssim_volume", PEARSON)
 
-SIGNIFICANT = 0.05
-
 # Measured PET of one session that differs by more, relatively, was not made the same way.
 SAME_MEASURED = 0.01
 
@@ -59,7 +57,7 @@ class Difference:
     @property
     def nearer(self) -> int:
         """1 if the first is nearer to the measured PET, 2 the second, 0 if not shown."""
-        if not (self.low > 0 or self.high < 0) or self.p_fdr >= SIGNIFICANT:
+        if not (self.low > 0 or self.high < 0):
             return 0
         return 1 if (self.difference > 0) == (self.measure in HIGHER_IS_NEARER) else 2
 

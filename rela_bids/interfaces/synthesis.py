@@ -64,7 +64,7 @@ class SamplePET(SimpleInterface):
         )
         results: dict[str, list[str]] = {"mean": [], "std": [], "samples": []}
         t1w, mask = nib.load(inputs.t1w), read_array(inputs.brain_mask) > 0
-        # Half precision and the mask alone: with eight samples of six tracers some 20 MB.
+        # Half precision and the mask alone: with 16 samples of six tracers some 40 MB.
         samples: dict[str, list[Any]] = defaultdict(list)
         for pet in sample_pet(
             load_model(inputs.model, device=inputs.device),

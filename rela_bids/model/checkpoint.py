@@ -63,7 +63,11 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         # Without memory for its weights until those of the file are known to fit: the file may
         # describe a network of any size.
         with torch.device("meta"):
-            network = build_denoiser(description.config.network, len(description.tracers))
+            network = build_denoiser(
+                description.config.network,
+                len(description.tracers),
+                predicts_noise=description.config.diffusion.prediction == "epsilon",
+            )
         network.load_state_dict(_weights_of(description.path), assign=True)
     except (RuntimeError, SafetensorError) as error:
         raise BadDataError(
@@ -71,6 +75,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
             f"({' '.join(str(error).split())[:200]}): get or train the model again"
         ) from error
     network = network.to(device).eval().requires_grad_(False)
+    if torch.device(device).type == "cuda":
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Model(**vars(description), network=network)
 
 

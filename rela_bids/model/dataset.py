@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from rela_bids.exceptions import BadDataError, MissingInputError
 from rela_bids.model.presets import ModelConfig
@@ -271,6 +272,19 @@ class PreparedDataset:
             label: (total[label] / np.maximum(count[label], 1)).astype(np.float32)
             for label in self.labels
         }
+
+    def mean_unit(self) -> Array:
+        """`mean_pet` in the network's range, (tracers, 1, X, Y, Z), the brain's edge carried on."""
+        bounds, volumes = self.upper_bounds(), []
+        for label, suvr in self.mean_pet().items():
+            if not suvr.any():
+                volumes.append(suvr)
+                continue
+            nearest = ndimage.distance_transform_edt(
+                suvr == 0, return_distances=False, return_indices=True
+            )
+            volumes.append(suvr_to_unit(suvr[tuple(nearest)], bounds[label]))
+        return np.stack(volumes)[:, None].clip(-1.0, 1.0).astype(np.float32)
 
 
 KINDS = ("t1w", "flair")

@@ -97,12 +97,14 @@ class Schedule:
         """What the network is to predict: the noise, or the clean image."""
         return noise if self.config.prediction == "epsilon" else x0
 
-    def clean_prediction(self, output: Tensor, x_t: Tensor, t: Tensor | int) -> Tensor:
+    def clean_prediction(
+        self, output: Tensor, x_t: Tensor, t: Tensor | int, *, clip: bool = True
+    ) -> Tensor:
         """x̂0 from the network's output, clipped to [-1, 1]; Ho et al., equation 15."""
         if self.config.prediction == "epsilon":
             signal, sigma = self._signal_and_noise(t, x_t)
             output = (x_t - sigma * output) / signal
-        return output.clamp(-1.0, 1.0)
+        return output.clamp(-1.0, 1.0) if clip else output
 
     def sampling_timesteps(self, steps: int) -> tuple[int, ...]:
         """The timesteps, descending, that `steps` passes of the network go through.

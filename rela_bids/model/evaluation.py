@@ -8,7 +8,7 @@ from torch import nn
 
 from rela_bids.model.dataset import PreparedDataset
 from rela_bids.model.objective import RelaDiffusion
-from rela_bids.model.sampling import noise_generator
+from rela_bids.model.sampling import sample_noise
 from rela_bids.quantification import mae, psnr
 from rela_bids.volumes import Array, unit_to_suvr
 
@@ -43,9 +43,10 @@ def predict_suvr(
     mri = torch.from_numpy(item["mri"])[None].to(device)
     if without is not None:
         mri[:, ("t1w", "flair").index(without)] = 0
-    generators = [noise_generator(seed, record.name, label, k) for k in range(n_samples)]
+    schedule = objective.schedule
+    noises = [sample_noise(schedule, k, seed, record.name, label) for k in range(n_samples)]
     tracer = torch.full((n_samples,), item["tracer"], device=device)
-    unit = objective.predict(denoiser, mri, tracer, generators, steps)
+    unit = objective.predict(denoiser, mri, tracer, noises, steps)
     suvr = unit_to_suvr(unit.float().mean(0)[0].cpu().numpy(), upper_bound)
     return np.where(item["mask"][0], suvr, np.float32(0))
 

@@ -83,14 +83,15 @@ def sample_session(
     import torch
 
     from rela_bids.model.diffusion import Schedule
-    from rela_bids.model.sampling import noise_generator, sample_with_features
+    from rela_bids.model.runtime import half_precision, sampling_on
+    from rela_bids.model.sampling import sample_noise, sample_with_features
 
     torch.set_num_threads(sampling.threads)
     config = model.config
     schedule = Schedule(config.diffusion)
     mri = mri_channels(t1w, flair, mask, config.inputs, config.intensity)
     passes = _Counter(len(tracers) * sampling.n_samples * sampling.steps, on_pass)
-    with torch.inference_mode():
+    with sampling_on(sampling.device, half_precision(sampling.device)):
         features = model.network.encode(torch.from_numpy(mri)[None].to(sampling.device))
         for label in tracers:
             samples = (
@@ -101,7 +102,7 @@ def sample_session(
                     model.tracer_index(label),
                     schedule,
                     sampling.steps,
-                    noise_generator(sampling.seed, *sampling.names, label, number),
+                    sample_noise(schedule, number, sampling.seed, *sampling.names, label),
                     passes,
                 )
                 for number in range(sampling.n_samples)
@@ -110,7 +111,7 @@ def sample_session(
             minmax = config.intensity == "minmax"
             reference = region(tracer.reference_region, config.grid) if minmax else None
             suvr = (
-                to_suvr(unit[0, 0].cpu().numpy(), tracer.suvr_scale, mask, reference)
+                to_suvr(unit[0, 0].float().cpu().numpy(), tracer.suvr_scale, mask, reference)
                 for unit in samples
             )
             yield SyntheticPET(tracer, *mean_and_std(_told(suvr, label, on_sample)))

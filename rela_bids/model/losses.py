@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor
 
+from rela_bids.model.factored import halved
 from rela_bids.model.presets import LossConfig
 
 Kind = Literal["relativistic", "standard"]
@@ -17,12 +18,38 @@ Kind = Literal["relativistic", "standard"]
 
 def denoising_loss(output: Tensor, target: Tensor) -> Tensor:
     """MSE between the network's output and its target, ‖ε - ε̂‖² where it predicts the noise."""
-    return F.mse_loss(output, target)
+    return (output - target).square().mean()
 
 
 def clean_l1_loss(clean: Tensor, pet: Tensor) -> Tensor:
     """‖x0 - x̂0‖₁, the clean prediction against the real PET."""
-    return F.l1_loss(clean, pet)
+    return (clean - pet).abs().mean()
+
+
+# Scales of the energy score: voxels, and blocks of 2, 4 and 8 of them along each axis.
+ENERGY_SCALES = 4
+
+
+def energy_score(clean: Tensor, pet: Tensor) -> Tensor:
+    """½ (|x̂ - x0| + |x̂' - x0|) - ½ |x̂ - x̂'|, for two clean predictions from different noise.
+
+    It is least in expectation where x̂ is distributed as x0 is, given what the network is shown, and
+    so rewards samples that differ by as much as they are wrong (the energy score in one dimension,
+    or CRPS: Gneiting and Raftery 2007, doi:10.1198/016214506000001437; for diffusion: De Bortoli et
+    al. 2025, arXiv 2502.02483). It is taken by voxel and, so that lobes and the whole brain are
+    spread as they should be too, of averages over blocks.
+
+    `clean` is (B, 2, X, Y, Z), not clipped, since what is clipped away has no gradient; `pet` is
+    (B, 1, X, Y, Z).
+    """
+    score = pet.new_zeros(())
+    for scale in range(ENERGY_SCALES):
+        if scale:
+            clean, pet = halved(clean), halved(pet)
+        distance = (clean - pet).abs().mean()
+        spread = (clean[:, 0] - clean[:, 1]).abs().mean()
+        score = score + distance - 0.5 * spread
+    return score / ENERGY_SCALES
 
 
 def generator_adversarial_loss(fake_logits: Tensor, real_logits: Tensor, kind: Kind) -> Tensor:
@@ -59,21 +86,33 @@ def generator_loss(
     clean: Tensor,
     pet: Tensor,
     logits: tuple[Tensor, Tensor] | None = None,
+    unclipped: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The denoiser's loss: its terms, already weighted, and their sum under ``total``.
 
-    Keys: ``denoising``, ``l1``, ``adversarial``, those that are switched on. `logits` are D(x̂0) and
-    D(x0), or None while the adversarial loss has not set in.
+    Keys: ``denoising``, ``l1``, ``energy``, ``adversarial``, those that are switched on. `output`
+    and `clean` are (B, K, X, Y, Z), of K draws of the noise, two for the energy score, which takes
+    `unclipped` if it is given. `logits` are D(x̂0) and D(x0), or None while the adversarial loss has
+    not set in.
     """
     terms = {}
     if config.denoising_weight:
         terms["denoising"] = config.denoising_weight * denoising_loss(output, target)
     if config.l1_weight:
         terms["l1"] = config.l1_weight * clean_l1_loss(clean, pet)
+    if config.energy_weight:
+        free = clean if unclipped is None else unclipped
+        terms["energy"] = config.energy_weight * energy_score(free, pet)
     if logits is not None and config.adversarial != "none":
         adversarial = generator_adversarial_loss(*logits, kind=config.adversarial)
         terms["adversarial"] = config.adversarial_weight * adversarial
     return {**terms, "total": sum(terms.values(), pet.new_zeros(()))}
+
+
+def regression_loss(output: Tensor, pet: Tensor) -> dict[str, Tensor]:
+    """MSE and L1 of one prediction, and their sum under ``total``."""
+    denoising, l1 = denoising_loss(output, pet), clean_l1_loss(output, pet)
+    return {"denoising": denoising, "l1": l1, "total": denoising + l1}
 
 
 def discriminator_loss(

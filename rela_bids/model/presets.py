@@ -22,24 +22,27 @@ class NetworkConfig:
     Attributes
     ----------
     architecture : ``published`` is MONAI's `DiffusionModelUNet` with attention at the last level;
-        ``two_stream`` has an encoder of its own for the MRI, see `networks.TwoStreamDenoiser`.
+        ``factored`` has an encoder of its own for the MRI, see `factored.FactoredDenoiser`.
     channels : width of each level, finest first.
     res_blocks : residual blocks on each level.
     norm_groups : groups of each group normalisation; divides every width.
     min_classes : rows of the tracer embedding, even where there are fewer tracers.
+    refined : ``factored`` works on volumes half as fine and refines the result.
     """
 
-    architecture: Literal["published", "two_stream"]
+    architecture: Literal["published", "factored"]
     channels: tuple[int, ...]
     res_blocks: int
     norm_groups: int
     min_classes: int
+    refined: bool
 
     @property
     def stride(self) -> int:
         """The number of voxels that the length of every axis of an input is a multiple of."""
-        front_end = 2 if self.architecture == "two_stream" else 1
-        return front_end << (len(self.channels) - 1)
+        if self.architecture == "factored":  # Its noisy PET comes in by blocks of 4 x 4 x 4.
+            return 8 if self.refined else 4
+        return 1 << (len(self.channels) - 1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class DiffusionConfig:
     trained_timesteps : the only timesteps trained and sampled on, descending; empty for all.
     noise_octaves : scales that the noise is drawn at, each with an equal share of the variance;
         1 is white noise. See `diffusion.draw_noise`.
+    antithetic : samples come in pairs, of which one has the other's noise with the opposite sign,
+        so that their mean is nearer to that of all samples.
     """
 
     timesteps: int
@@ -82,6 +87,7 @@ class DiffusionConfig:
     prediction: Literal["epsilon", "sample"]
     trained_timesteps: tuple[int, ...]
     noise_octaves: int
+    antithetic: bool
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,11 @@ class LossConfig:
         authors' code does.
     denoising_weight : of MSE between the network's output and its target.
     l1_weight : of the L1 distance between clean prediction and PET.
+    energy_weight : of the energy score of two clean predictions from different noise, see
+        `losses.energy_score`; 0 denoises one.
     adversarial_weight : of the generator's adversarial loss.
-    warmup_fraction : share of the epochs before the adversarial loss sets in.
+    warmup_fraction : share of the training before the adversarial loss sets in; with the energy
+        score, the denoiser learns the mean of all samples in it, by MSE and L1 without noise.
     """
 
     adversarial: Literal["relativistic", "standard", "none"]
@@ -109,6 +118,7 @@ class LossConfig:
     penalty_sum: Literal["published", "corrected"]
     denoising_weight: float
     l1_weight: float
+    energy_weight: float
     adversarial_weight: float
     warmup_fraction: float
 
@@ -196,6 +206,7 @@ PRESETS: dict[str, ModelConfig] = {
             res_blocks=2,
             norm_groups=8,
             min_classes=4,
+            refined=False,
         ),
         discriminator=DiscriminatorConfig(architecture="published", channels=4, layers=2),
         diffusion=DiffusionConfig(
@@ -206,6 +217,7 @@ PRESETS: dict[str, ModelConfig] = {
             prediction="epsilon",
             trained_timesteps=(),
             noise_octaves=1,
+            antithetic=False,
         ),
         loss=LossConfig(
             adversarial="relativistic",
@@ -214,6 +226,7 @@ PRESETS: dict[str, ModelConfig] = {
             penalty_sum="corrected",  # "published" is a slip of the code, see `LossConfig`
             denoising_weight=1.0,
             l1_weight=1.0,
+            energy_weight=0.0,
             adversarial_weight=1.0,  # 0.1 in the authors' notebook
             warmup_fraction=0.2,
         ),
@@ -238,11 +251,12 @@ PRESETS: dict[str, ModelConfig] = {
         intensity="suvr",
         inputs=INPUTS,
         network=NetworkConfig(
-            architecture="two_stream",
-            channels=(32, 48, 48),
+            architecture="factored",
+            channels=(16, 48, 56),
             res_blocks=1,
             norm_groups=8,
             min_classes=1,
+            refined=True,
         ),
         discriminator=DiscriminatorConfig(architecture="conditional", channels=24, layers=2),
         diffusion=DiffusionConfig(
@@ -251,31 +265,33 @@ PRESETS: dict[str, ModelConfig] = {
             beta_end=0.0195,
             zero_terminal_snr=True,
             prediction="sample",
-            trained_timesteps=(999, 749, 499, 249),
-            noise_octaves=5,
+            trained_timesteps=(999,),
+            noise_octaves=7,
+            antithetic=True,
         ),
         loss=LossConfig(
             adversarial="relativistic",
             gradient_penalty=True,
-            gamma=0.001,
+            gamma=0.002,
             penalty_sum="corrected",
-            denoising_weight=1.0,
-            l1_weight=1.0,
-            adversarial_weight=0.01,
-            warmup_fraction=0.2,
+            denoising_weight=0.0,
+            l1_weight=0.0,
+            energy_weight=1.0,
+            adversarial_weight=0.03,
+            warmup_fraction=0.5,
         ),
         optimiser=OptimiserConfig(
             generator_lr=1e-3,
-            discriminator_lr=2e-4,
+            discriminator_lr=1e-3,
             schedule="cosine",
             betas=(0.9, 0.99),
-            batch_size=1,
+            batch_size=2,
             epochs=100,
             ema_decay=0.995,
             gradient_clip=1.0,
         ),
-        sampling_steps=2,
-        n_samples=8,
+        sampling_steps=1,
+        n_samples=16,
         modality_dropout=0.25,
         augmentation=True,
     ),

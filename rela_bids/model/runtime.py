@@ -108,6 +108,25 @@ def _precision(device: str) -> str:
     return "bf16-mixed" if supported else "32-true"
 
 
+def half_precision(device: str) -> torch.dtype | None:
+    """bfloat16 where the device computes with it; None where float32 is right.
+
+    Not on CPUs, even those that could: the same seed is to give the same PET on all of them, and
+    one that emulates it is 90 times slower.
+    """
+    cuda = torch.device(device).type == "cuda"
+    supported = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if supported else None
+
+
+@contextmanager
+def sampling_on(device: str, half: torch.dtype | None) -> Iterator[None]:
+    """No gradients, and mixed precision with `half`, see `half_precision`."""
+    kind = torch.device(device).type
+    with torch.inference_mode(), torch.autocast(kind, dtype=half, enabled=half is not None):
+        yield
+
+
 class StopSignals:
     """Notes the first SIGTERM or Ctrl-C, so that a step is ended; a second acts as usual.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,25 @@ def noise_generator(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Where the noise of one sample comes from: all that `generator` draws, times `sign`."""
+
+    generator: torch.Generator
+    sign: float = 1.0
+
+
+def sample_noise(schedule: Schedule, number: int, seed: int, *names: object) -> Noise:
+    """The noise of sample `number`, from 0, of what `names` tell; see `noise_generator`.
+
+    With antithetic sampling, samples 2 n and 2 n + 1 are drawn from opposite noise.
+    """
+    if not schedule.config.antithetic:
+        return Noise(noise_generator(seed, *names, number))
+    pair, second = divmod(number, 2)
+    return Noise(noise_generator(seed, *names, pair), -1.0 if second else 1.0)
+
+
 @torch.inference_mode()
 def sample(
     denoiser: nn.Module,
@@ -30,27 +50,23 @@ def sample(
     class_labels: Tensor,
     schedule: Schedule,
     steps: int,
-    generators: Sequence[torch.Generator],
+    noises: Sequence[Noise],
     callback: Callback | None = None,
 ) -> Tensor:
     """Synthetic PET in [-1, 1], (N, 1, X, Y, Z), on the device of `mri`.
 
     `mri` is (N, 2, X, Y, Z), or (1, 2, X, Y, Z) for N samples of one session; `class_labels` (N,)
-    int64; one generator each. One volume at a time, so that neither the memory nor the bytes of a
+    int64; one noise each. One volume at a time, so that neither the memory nor the bytes of a
     sample depend on N. See `sample_with_features` for `callback`.
     """
     shape = mri.shape[2:]
     encoded = [denoiser.encode(one) for one in mri.split(1)]
     if len(encoded) == 1:
-        encoded = encoded * len(generators)
+        encoded = encoded * len(noises)
     return torch.cat(
         [
-            sample_with_features(
-                denoiser, features, shape, label, schedule, steps, generator, callback
-            )
-            for features, label, generator in zip(
-                encoded, class_labels.tolist(), generators, strict=True
-            )
+            sample_with_features(denoiser, features, shape, label, schedule, steps, noise, callback)
+            for features, label, noise in zip(encoded, class_labels.tolist(), noises, strict=True)
         ]
     )
 
@@ -63,7 +79,7 @@ def sample_with_features(
     class_label: int,
     schedule: Schedule,
     steps: int,
-    generator: torch.Generator,
+    noise: Noise,
     callback: Callback | None = None,
 ) -> Tensor:
     """One synthetic PET in [-1, 1], (1, 1, X, Y, Z).
@@ -76,15 +92,15 @@ def sample_with_features(
     labels = torch.tensor([class_label], device=device)
     timesteps = schedule.sampling_timesteps(steps)
 
-    def noise() -> Tensor:
-        return schedule.draw_noise((1, 1, *shape), generator).to(device)
+    def draw() -> Tensor:
+        return noise.sign * schedule.draw_noise((1, 1, *shape), noise.generator).to(device)
 
-    x = noise()
+    x = draw()
     for step, (t, s) in enumerate(zip(timesteps, (*timesteps[1:], None), strict=True)):
         output = denoiser.denoise(x, features, torch.tensor([t], device=device), labels)
         clean = schedule.clean_prediction(output, x, t)
         if callback is not None:
             callback(step, clean)
         if s is not None:
-            x = schedule.ancestral_step(clean, x, t, s, noise())
+            x = schedule.ancestral_step(clean, x, t, s, draw())
     return clean

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from rela_bids.atomic import write_atomically
 from rela_bids.exceptions import BadDataError, ExitCode, RelaBidsError, UsageError
@@ -67,7 +67,8 @@ def fit(
 
     SIGTERM and Ctrl-C write a checkpoint and end with ``finished=False``. `resume` goes on from
     the checkpoint, or begins where there is none yet. `start` are weights for the denoiser to begin
-    with, of the same network on any grid. The averaged weights are read by `averaged_weights`.
+    with, of the same network on any grid, with or without refinement. The averaged weights are
+    read by `averaged_weights`.
 
     Raises
     ------
@@ -123,6 +124,17 @@ def _identity(train: PreparedDataset, settings: TrainSettings) -> dict[str, Any]
     }
 
 
+def _begin_with(denoiser: nn.Module, start: Mapping[str, Tensor]) -> None:
+    """A denoiser with a refinement may begin with the weights of one without."""
+    missing, unexpected = denoiser.load_state_dict(start, strict=False)
+    strange = [*unexpected, *(name for name in missing if not name.startswith("refinement."))]
+    if strange:
+        raise BadDataError(
+            f"the weights to start from are of another network ({', '.join(strange[:3])}): "
+            "start from a model of the same network"
+        )
+
+
 def _launched(fabric: Fabric, arguments: tuple[Any, ...]) -> dict[str, Any]:
     settings = arguments[3]
     with cpu_threads(settings.threads), torch.random.fork_rng(devices=[]):
@@ -148,8 +160,10 @@ class _Run:
         self.train, self.held_out, self.config = train, held_out, train.config
         self.step, self.seconds_before = 0, 0.0
         self.objective = objective(self.config, len(train.labels))
+        if start is None and not checkpoint:
+            self.objective.begin(torch.from_numpy(train.mean_unit()))
         if start is not None:
-            self.objective.networks["denoiser"].load_state_dict(start)
+            _begin_with(self.objective.networks["denoiser"], start)
         self.average = fabric.to_device(deepcopy(self.objective.networks["denoiser"]))
         self.average.eval().requires_grad_(False)
         self.networks, self.optimisers = {}, {}
