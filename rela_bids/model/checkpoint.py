@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rela_bids.atomic import write_atomically
 from rela_bids.exceptions import BadDataError
+from rela_bids.model.denoiser import Denoiser
 from rela_bids.model.description import (
     FORMAT,
     METADATA_KEY,
@@ -38,7 +39,7 @@ RENAMED_SINCE_MONAI_1_3 = {
 class Model(Description):
     """A trained model, its network in eval mode (`rela_bids.model.networks.build_denoiser`)."""
 
-    network: nn.Module
+    network: Denoiser
 
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Model:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from rela_bids.model.dataset import PreparedDataset
+from rela_bids.model.denoiser import Denoiser
 from rela_bids.model.objective import RelaDiffusion
 from rela_bids.model.sampling import sample_noise
 from rela_bids.quantification import mae, psnr
@@ -23,7 +23,7 @@ class Score:
 
 def predict_suvr(
     objective: RelaDiffusion,
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     data: PreparedDataset,
     index: int,
     *,
@@ -60,7 +60,7 @@ def score(predicted: Array, data: PreparedDataset, index: int) -> Score:
 
 def validate(
     objective: RelaDiffusion,
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     data: PreparedDataset,
     mean_pet: dict[str, Array],
     upper_bounds: dict[str, float],

@@ -11,9 +11,8 @@ from monai.networks.nets.diffusion_model_unet import (
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 
+from rela_bids.model.denoiser import Denoiser, Features
 from rela_bids.model.presets import NetworkConfig
-
-Features = tuple[Tensor, ...]
 
 
 class ResidualBlock(nn.Module):
@@ -49,7 +48,7 @@ class Blocks(nn.ModuleList):
         return h
 
 
-class FactoredDenoiser(nn.Module):
+class FactoredDenoiser(Denoiser):
     """PET is tissue times uptake: the one is fine and seen in MRI, the other is coarse.
 
     A core, a U-Net with a stream for the MRI and one for the noisy PET, sees the volumes as they

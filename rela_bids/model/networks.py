@@ -11,13 +11,14 @@ from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
 from monai.networks.utils import pixelunshuffle
 from torch import Tensor, nn
 
-from rela_bids.model.factored import FactoredDenoiser, Features
+from rela_bids.model.denoiser import Denoiser, Features
+from rela_bids.model.factored import FactoredDenoiser
 from rela_bids.model.presets import DiscriminatorConfig, NetworkConfig
 
 
 def build_denoiser(
     config: NetworkConfig, n_tracers: int, *, predicts_noise: bool = False
-) -> nn.Module:
+) -> Denoiser:
     """An untrained denoiser; of the clean PET unless `predicts_noise`.
 
     ``forward(x (B, K + 2, X, Y, Z), timesteps, class_labels)`` gives predictions, (B, K, X, Y, Z);
@@ -41,7 +42,7 @@ def build_discriminator(config: DiscriminatorConfig, n_tracers: int) -> nn.Modul
     return ConditionalDiscriminator(config, n_tracers)
 
 
-class PublishedDenoiser(DiffusionModelUNet):
+class PublishedDenoiser(DiffusionModelUNet, Denoiser):
     """The paper's: MONAI's U-Net with attention at the last level, which sees MRI as channels."""
 
     def __init__(self, config: NetworkConfig, n_classes: int) -> None:
@@ -66,7 +67,9 @@ class PublishedDenoiser(DiffusionModelUNet):
             use_flash_attention=True,
         )
 
-    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # MONAI's has arguments that are not used
+        self, x: Tensor, timesteps: Tensor, class_labels: Tensor
+    ) -> Tensor:
         """The predicted noise, (B, K, X, Y, Z), of each of K noisy PET by itself."""
         mri = x[:, -2:]
         predictions = [
@@ -101,7 +104,9 @@ class PublishedDiscriminator(PatchDiscriminator):
             num_layers_d=config.layers,
         )
 
-    def forward(self, pet: Tensor, mri: Tensor, class_labels: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # as all discriminators here
+        self, pet: Tensor, mri: Tensor, class_labels: Tensor
+    ) -> Tensor:
         """Logits by patch; MRI and tracer are not looked at."""
         return super().forward(pet)[-1]
 
@@ -126,7 +131,7 @@ class ConditionalDiscriminator(nn.Module):
             in_channels=3 * 8,
             out_channels=1,
             num_layers_d=config.layers,
-            norm=None,
+            norm=None,  # type: ignore[arg-type]  # MONAI takes it
             bias=True,
             last_conv_kernel_size=1,
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rela_bids.model.denoiser import Denoiser
 from rela_bids.model.diffusion import Schedule
 from rela_bids.model.factored import FactoredDenoiser
 from rela_bids.model.losses import discriminator_loss, generator_loss, regression_loss
@@ -118,7 +119,7 @@ class RelaDiffusion:
 
     def predict(
         self,
-        denoiser: nn.Module,
+        denoiser: Denoiser,
         mri: Tensor,
         tracer: Tensor,
         noises: Sequence[Noise],

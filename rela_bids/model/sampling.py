@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from rela_bids.model.denoiser import Denoiser, Features
 from rela_bids.model.diffusion import Schedule
-from rela_bids.model.networks import Features
 
 Callback = Callable[[int, Tensor], None]
 
@@ -45,7 +45,7 @@ def sample_noise(schedule: Schedule, number: int, seed: int, *names: object) -> 
 
 @torch.inference_mode()
 def sample(
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     mri: Tensor,
     class_labels: Tensor,
     schedule: Schedule,
@@ -73,9 +73,9 @@ def sample(
 
 @torch.inference_mode()
 def sample_with_features(
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     features: Features,
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     class_label: int,
     schedule: Schedule,
     steps: int,

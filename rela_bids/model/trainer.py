@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from rela_bids.exceptions import BadDataError, ExitCode, RelaBidsError, UsageErr
 from rela_bids.model.budget import Budget, TrainSettings, rate_factor
 from rela_bids.model.curve import TrainingCurve
 from rela_bids.model.dataset import PreparedDataset
+from rela_bids.model.denoiser import Denoiser
 from rela_bids.model.evaluation import validate
 from rela_bids.model.objective import RelaDiffusion
 from rela_bids.model.presets import to_dict
@@ -361,7 +362,7 @@ class _Run:
         if validating and self.fabric.is_global_zero:
             values |= validate(
                 self.objective,
-                self.average,
+                cast(Denoiser, self.average),
                 self.held_out,
                 self._mean_pet,
                 self._upper_bounds,
