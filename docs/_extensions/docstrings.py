@@ -18,7 +18,8 @@ def _split(
             section = line.strip()
         entry = re.fullmatch(r"(\w[\w, ]*) : (.+)", line)
         result += [entry[1], f"    {entry[2]}"] if entry and section in SECTIONS else [line]
-    lines[:] = result
+    # Bars are absolute values here, not substitutions.
+    lines[:] = [line if "`" in line else line.replace("|", r"\|") for line in result]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
