@@ -189,6 +189,22 @@ def test_what_an_earlier_run_measured_goes_where_this_one_could_not(reports):
     assert derivatives.path(session, SYNTH_SUVR, tracer=TRACER.label, atlas=atlas).exists()
 
 
+@pytest.mark.parametrize(("sha256", "kept"), [("ab" * 32, True), ("cd" * 32, False)])
+def test_tables_of_another_atlas_stay_only_while_the_images_are_the_same(reports, sha256, kept):
+    writer, session, derivatives = reports
+    paths = [
+        derivatives.path(
+            session, SYNTH_SUVR, tracer=TRACER.label, atlas="Mine", extension=extension
+        )
+        for extension in (".tsv", ".json")
+    ]
+    paths[0].write_text("x")
+    sampling = {"RandomSeed": 0, "SamplingSteps": 2, "Samples": 4}
+    paths[1].write_text(json.dumps({"Model": {"SHA256": sha256}, **sampling}))
+    writer.done(session, {})
+    assert [path.exists() for path in paths] == [kept, kept]
+
+
 def test_numbers_stand_beside_what_they_are_not(reports, tmp_path):
     from rela_bids.reports.subject import render_report
     from rela_bids.reports.summary import Results, TracerRecord

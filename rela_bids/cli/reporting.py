@@ -9,7 +9,9 @@ from pathlib import Path
 
 from rela_bids.atlases import Atlas
 from rela_bids.bids.derivatives import AGREEMENT, MEASURED, MEASURED_SUVR, SYNTH_SUVR, Derivatives
+from rela_bids.bids.metadata import read_json_object
 from rela_bids.bids.query import Session
+from rela_bids.exceptions import RelaBidsError
 from rela_bids.likeness import Likeness, unlike
 from rela_bids.regional_table import read_rows
 from rela_bids.reports.regional import composite_of, main_regions
@@ -70,6 +72,7 @@ class Reports:
     ) -> None:
         """A session has ended well; `warnings` are on parts that it is done without."""
         self._forget_measured(session)
+        self._forget_tables(session)
         self._write(session, DONE, timings=timings, warnings=warnings)
 
     def failed(self, session: Session, error: str, timings: Mapping[str, float]) -> None:
@@ -145,6 +148,26 @@ class Reports:
                 )
                 with suppress(OSError):
                     path.unlink()
+
+    def _forget_tables(self, session: Session) -> None:
+        """Remove tables of synthetic images, by other atlases, that are no longer there."""
+        now = {
+            "SHA256": self._plan.sha256,
+            "RandomSeed": self._plan.random_seed,
+            "SamplingSteps": self._plan.sampling_steps,
+            "Samples": self._plan.n_samples,
+        }
+        for tracer in self._plan.tracers:
+            any_atlas = self._derivatives.path(
+                session, SYNTH_SUVR, tracer=tracer, atlas="*", extension=".json"
+            )
+            for path in any_atlas.parent.glob(any_atlas.name):
+                with suppress(OSError, RelaBidsError):
+                    sidecar = read_json_object(path)
+                    made = {**sidecar, "SHA256": sidecar.get("Model", {}).get("SHA256")}
+                    if any(made.get(key) != value for key, value in now.items()):
+                        path.with_suffix(".tsv").unlink(missing_ok=True)
+                        path.unlink()
 
     def _measured(self, session: Session) -> Iterator[MeasuredRecord]:
         for tracer in self._plan.tracers:
