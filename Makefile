@@ -2,7 +2,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint typecheck docs dist test-faults test-long fuzz audit
+.PHONY: demo test coverage lint typecheck docs dist test-faults test-long fuzz audit test-container \
+	test-slurm test-datalad test-shared-out test-cluster
 
 $(VENV)/installed: setup.cfg constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -60,3 +61,25 @@ fuzz: $(VENV)/installed
 audit: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[audit]"
 	$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+# Below: what needs root and Debian's packages, and is not part of `make test`; see CONTRIBUTING.md.
+BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image) tests/cluster/build-image)
+VERY_SLOW := $(BIN)/python -m pytest -v -m very_slow
+install_debian = dpkg -s $(1) >/dev/null 2>&1 || { apt-get update -q && apt-get install -y -q --no-install-recommends $(1); }
+
+test-container: $(VENV)/installed
+	$(call install_debian,buildah debootstrap)
+	root=$$($(BUILD_IMAGE) . rela_bids | tail -1) && \
+		RELA_BIDS_IMAGE_ROOT=$$root $(VERY_SLOW) tests/test_container.py
+
+test-slurm: $(VENV)/installed
+	$(call install_debian,slurm-wlm munge)
+	$(VERY_SLOW) tests/test_slurm.py
+
+test-datalad: $(VENV)/installed
+	$(call install_debian,datalad git-annex)
+	$(VERY_SLOW) tests/test_datalad.py
+
+test-shared-out: $(VENV)/installed
+	$(VERY_SLOW) tests/test_shared_out.py
+
+test-cluster: test-container test-slurm test-datalad test-shared-out

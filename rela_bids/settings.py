@@ -152,6 +152,8 @@ class Settings:
     ----------
     derivatives : datasets of other pipelines, whose brain masks and PET are used as they are.
     tracer_files : TOML files of tracers, see `rela_bids.tracer_config`.
+    plugin_file : YAML of a Nipype plugin, see `rela_bids.cli.plugins`; None for our own pool.
+    clean_workdir : whether a session's intermediate files go when it is done.
     train : whether the group level trains a model.
     command : the arguments of the command line, for messages and records.
     """
@@ -172,6 +174,10 @@ class Settings:
     resources: Resources = field(default_factory=Resources)
     skip_bids_validation: bool = False
     bids_database_dir: Path | None = None
+    plugin_file: Path | None = None
+    clean_workdir: bool = False
+    resource_monitor: bool = False
+    write_graph: bool = False
     stop_on_first_crash: bool = False
     dry_run: bool = False
     verbose: int = 0

@@ -1,6 +1,7 @@
 """The graph of a whole run: one workflow for each session, independent of each other."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nipype import config, logging
@@ -46,12 +47,30 @@ def workflow_name(session: Session) -> str:
     return "".join(c if c.isalnum() else "_" for c in session.prefix) + "_wf"
 
 
+def session_folder(settings: Settings, name: str) -> Path:
+    """Where a session's intermediate files are; `name` is its workflow's."""
+    return settings.work_dir / NAME / name
+
+
+def write_graph(workflow: pe.Workflow, folder: Path) -> Path:
+    """Draw a graph in `folder`; as SVG, or, where Graphviz is missing, in its language."""
+    drawing = folder / "graph.dot"
+    try:
+        workflow.write_graph(str(drawing), graph2use="colored", format="svg")
+    except OSError:
+        return drawing
+    return drawing.with_suffix(".svg")
+
+
 def configure_nipype(settings: Settings) -> None:
     """What Nipype keeps in a module of its own, for this process."""
     config.update_config(
         {
             "execution": {
                 "crashfile_format": "txt",
+                # A page and a graph over all sessions, which jobs that share a folder would
+                # overwrite for each other.
+                "create_report": "false",
                 "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
                 "poll_sleep_duration": "0.25",
                 "remove_unnecessary_outputs": "false",

@@ -135,6 +135,10 @@ class Derivatives:
         """The settings of one run, as TOML."""
         return self.root / "logs" / f"{run}.toml"
 
+    def resources(self, run: str) -> Path:
+        """What each step of a run took, as a table."""
+        return self.root / "logs" / f"{run}_resources.tsv"
+
     def uri(self, path: Path) -> str:
         """``bids::`` URI of a file in this dataset."""
         return f"bids::{path.relative_to(self.root).as_posix()}"

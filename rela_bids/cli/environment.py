@@ -20,6 +20,9 @@ def set_environment(work_dir: Path, threads: int) -> None:
     What a user has set already is left alone.
     """
     caches = work_dir / "cache"
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path.home raises where this gives up
+        # A user in no passwd file, and no HOME: libraries fail when they are imported.
+        os.environ["HOME"] = str(caches)
     # Before the caches move: templates are where they were.
     os.environ.setdefault("TEMPLATEFLOW_HOME", str(templateflow_home()))
     defaults = {
@@ -35,6 +38,10 @@ def set_environment(work_dir: Path, threads: int) -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ["NIPYPE_CONFIG_DIR"] = str(caches / "nipype")
+    # A scheduler's TMPDIR may not be there in a container, nor /tmp be writable.
+    given = [os.environ.get("TMPDIR"), "/tmp"]  # noqa: S108
+    usable = (folder for folder in given if folder and os.access(folder, os.W_OK | os.X_OK))
+    os.environ["TMPDIR"] = next(usable, str(caches / "tmp"))
     # More than one ITK thread makes ANTs' results differ from run to run, whatever its seed.
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
 
@@ -49,10 +56,10 @@ def make_folders(settings: Settings) -> None:
     """
     for folder in (settings.output_dir, settings.work_dir):
         make_folder(folder)
-    for name in ("NIPYPE_CONFIG_DIR", "MPLCONFIGDIR"):
+    for name in ("NIPYPE_CONFIG_DIR", "MPLCONFIGDIR", "TMPDIR"):
         make_folder(Path(os.environ[name]))
     config = Path(os.environ["NIPYPE_CONFIG_DIR"], "nipype.cfg")
-    write_text(config, nipype_config(settings.log_level))
+    write_text(config, nipype_config(settings.log_level, monitor=settings.resource_monitor))
 
 
 def make_folder(folder: Path) -> None:
@@ -74,11 +81,12 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def nipype_config(level: str) -> str:
+def nipype_config(level: str, *, monitor: bool = False) -> str:
     """Nipype's own settings file, which its workers read too."""
     return (
         "[logging]\n"
         f"workflow_level = {level}\nutils_level = {level}\ninterface_level = {level}\n"
         "log_to_file = false\n"
         "[execution]\ncheck_version = false\n"
+        f"[monitoring]\nenabled = {str(monitor).lower()}\n"
     )

@@ -5,13 +5,15 @@ until almost everything is, waits forever for a worker that was killed, and repo
 """
 
 import ctypes
+import os
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from nipype.pipeline.engine import Node, Workflow
@@ -47,40 +49,31 @@ class Observer(Protocol):
         """Some tenths of a second have passed."""
 
 
-class SessionPool(MultiProcPlugin):
-    """A process pool that prefers the session that was begun first.
+class Runner(Protocol):
+    """A Nipype plugin that counts the nodes that failed and leaves nothing behind."""
 
-    `order` names the sessions' workflows in the order in which they are to be finished. Workers
-    are started fresh (spawned), since forking after numerical libraries have started threads can
-    deadlock.
-    """
+    failures: int
 
-    def __init__(
-        self, *, nprocs: int, memory_gb: float, order: Iterable[str], observer: Observer
-    ) -> None:
-        super().__init__(
-            plugin_args={
-                "n_procs": nprocs,
-                "memory_gb": memory_gb,
-                "raise_insufficient": False,
-                "status_callback": self._tell,
-            }
-        )
-        self.pool = self._new_pool()
+    def close(self) -> None:
+        """Leave no process or job behind."""
+
+
+class Observed:
+    """Mixed into a Nipype plugin that polls its jobs: tells an observer what becomes of nodes."""
+
+    procs: list[Node]
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` from now on."""
         self._observer = observer
         self.failures = 0
-        self._rank = {name: rank for rank, name in enumerate(order)}
+        self._status_callback = self._tell
 
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            max_workers=self.processors,
-            initializer=_begin_worker,
-            initargs=(self._cwd,),
-            mp_context=get_context("spawn"),
-        )
+    def close(self) -> None:
+        """Leave no process or job behind."""
 
     def _prerun_check(self, graph: Any) -> None:
-        super()._prerun_check(graph)
+        super()._prerun_check(graph)  # type: ignore[misc]
         self._observer.planned(graph.nodes())
 
     def _tell(self, node: Node, status: str) -> None:
@@ -88,6 +81,68 @@ class SessionPool(MultiProcPlugin):
             self._observer.started(node)
         elif status == "end":
             self._observer.finished(node)
+
+    def _report_crash(self, node: Node, result: dict[str, Any] | None = None) -> str:
+        # In the place of Nipype's own report, which is made for its developers.
+        traceback = "".join(result["traceback"]) if result else ""
+        self.failures += 1
+        self._observer.failed(node, last_line(traceback), traceback)
+        return ""
+
+    def _clean_queue(self, jobid: int, graph: Any, result: Any = None) -> Any:
+        """Forget what depends on a node that failed; an optional one never ends the run."""
+        config = self._config
+        if optional_part(self.procs[jobid]):
+            execution = {**config["execution"], "stop_on_first_crash": "false"}
+            self._config = {**config, "execution": execution}
+        try:
+            return super()._clean_queue(jobid, graph, result)  # type: ignore[misc]
+        finally:
+            self._config = config
+
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+        super()._send_procs_to_workers(updatehash, graph)  # type: ignore[misc]
+        self._observer.tick()
+
+
+class SessionPool(Observed, MultiProcPlugin):
+    """A process pool that prefers the session that was begun first.
+
+    `order` names the sessions' workflows in the order in which they are to be finished. Workers
+    are started fresh (spawned), since forking after numerical libraries have started threads can
+    deadlock. `arguments` are others of Nipype's MultiProc plugin.
+    """
+
+    def __init__(
+        self,
+        *,
+        nprocs: int,
+        memory_gb: float,
+        order: Iterable[str],
+        observer: Observer,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        bounds = {"n_procs": nprocs, "memory_gb": memory_gb, "raise_insufficient": False}
+        super().__init__(plugin_args={**bounds, **arguments})
+        self.observe(observer)
+        self.pool = self._new_pool()
+        self._rank = {name: rank for rank, name in enumerate(order)}
+
+    def close(self) -> None:
+        """End the workers."""
+        workers = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=_begin_worker,
+            # Nipype's resource monitor leaves its notes where a process is.
+            initargs=(os.environ.get("NIPYPE_CONFIG_DIR", self._cwd),),
+            mp_context=get_context("spawn"),
+        )
 
     def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:
         return sorted(jobids, key=lambda job: (self._rank.get(session_of(self.procs[job]), 0), job))
@@ -110,28 +165,6 @@ class SessionPool(MultiProcPlugin):
         except BrokenProcessPool:
             self.pool = self._new_pool()
             return super()._submit_job(node, updatehash)
-
-    def _clean_queue(self, jobid: int, graph: Any, result: Any = None) -> Any:
-        """Forget what depends on a node that failed; an optional one never ends the run."""
-        config = self._config
-        if optional_part(self.procs[jobid]):
-            execution = {**config["execution"], "stop_on_first_crash": "false"}
-            self._config = {**config, "execution": execution}
-        try:
-            return super()._clean_queue(jobid, graph, result)
-        finally:
-            self._config = config
-
-    def _report_crash(self, node: Node, result: dict[str, Any] | None = None) -> str:
-        # In the place of Nipype's own report, which is made for its developers.
-        traceback = "".join(result["traceback"]) if result else ""
-        self.failures += 1
-        self._observer.failed(node, last_line(traceback), traceback)
-        return ""
-
-    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
-        super()._send_procs_to_workers(updatehash, graph)
-        self._observer.tick()
 
 
 def _begin_worker(cwd: str) -> None:
@@ -186,18 +219,15 @@ def last_line(traceback: str) -> str:
     return ": ".join([line, *list(remedies)[:1]])
 
 
-def run_workflow(workflow: Workflow, pool: SessionPool) -> None:
-    """Run `workflow` on `pool`; failures of nodes are told to the pool's observer, not raised.
+def run_workflow(workflow: Workflow, plugin: Runner) -> None:
+    """Run `workflow` on `plugin`; failures of nodes are told to its observer, not raised.
 
-    No worker is left behind, however the run ends.
+    No worker or job is left behind, however the run ends.
     """
     try:
-        workflow.run(plugin=pool)
+        workflow.run(plugin=plugin)
     except Exception:
-        if not pool.failures:
+        if not plugin.failures:
             raise
     finally:
-        workers = list((pool.pool._processes or {}).values())
-        pool.pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()
+        plugin.close()

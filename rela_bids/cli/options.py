@@ -293,6 +293,30 @@ def add_running(group: Any) -> None:
         help="where intermediate files go (default: %(default)s in the current folder)",
     )
     group.add_argument(
+        "--clean-workdir",
+        action="store_true",
+        help="remove the intermediate files of each session when it is done, so that the work "
+        "folder holds only sessions that are being worked on or have failed",
+    )
+    group.add_argument(
+        "--nipype-plugin-file",
+        "--use-plugin",
+        type=folder,
+        metavar="FILE",
+        help="YAML with a Nipype plugin and its plugin_args, as fMRIPrep's, such as SLURMGraph "
+        "(default: a process pool of --nprocs processes)",
+    )
+    group.add_argument(
+        "--resource-monitor",
+        action="store_true",
+        help="measure time and peak memory of each step: a table at the end and in OUT/logs",
+    )
+    group.add_argument(
+        "--write-graph",
+        action="store_true",
+        help="write the graph of one session's steps to the work folder, as SVG where Graphviz is",
+    )
+    group.add_argument(
         "--stop-on-first-crash",
         action="store_true",
         help="end the run when a session fails (default: finish the others)",

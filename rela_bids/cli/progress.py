@@ -61,6 +61,7 @@ class Progressing:
     on_end : called with a session's workflow name and state when it is done or has failed.
     on_crash : called with a node that failed, its error and its traceback; returns the file in
         which they are kept.
+    on_node : called with each node that has ended well, before `on_end`.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Progressing:
         on_end: "OnEnd",
         stream: TextIO | None = None,
         on_crash: Callable[[Node, str, str], Path | None] = lambda node, error, traceback: None,
+        on_node: Callable[[Node], None] = lambda node: None,
     ) -> None:
         self.states = {name: SessionState(label) for name, label in labels.items()}
         self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._on_end, self._on_crash = on_end, on_crash
+        self._on_end, self._on_crash, self._on_node = on_end, on_crash, on_node
         self._began: dict[str, float] = {}
         self._sampling: dict[str, Path] = {}
         self._tasks: dict[str, TaskID] = {}
@@ -117,6 +119,7 @@ class Progressing:
         if node.fullname not in state.pending:
             return  # one that ran on after its optional part had failed
         state.pending.remove(node.fullname)
+        self._on_node(node)
         if node.fullname in self._began:
             state.timings[node.name] = time.monotonic() - self._began.pop(node.fullname)
         if node.name == "sample_pet":

@@ -45,9 +45,9 @@ def run(settings: Settings) -> int:
         from rela_bids.cli import group as level
     else:
         from rela_bids.cli import participant as level
+    set_environment(settings.work_dir, settings.resources.omp_nthreads)
     if settings.dry_run:
         return level.plan_only(settings)
-    set_environment(settings.work_dir, settings.resources.omp_nthreads)
     return level.run_level(settings)
 
 

@@ -1,5 +1,6 @@
 """What both levels do with sessions: find them, run their graphs, say how they ended."""
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,12 +13,15 @@ from rela_bids.bids.citation import Methods
 from rela_bids.bids.dataset import ensure_dataset
 from rela_bids.bids.derivatives import Derivatives
 from rela_bids.bids.query import Session, read_sessions
+from rela_bids.cli.plugins import read_plugin
 from rela_bids.head_templates import find_space, find_template, other_spaces
 from rela_bids.settings import Settings, to_toml
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
 
+    from rela_bids.cli.claims import Claims
+    from rela_bids.cli.monitor import ResourceMonitor
     from rela_bids.cli.progress import SessionState
 
 
@@ -44,12 +48,15 @@ def begin_run(settings: Settings, methods: Methods) -> str:
     Raises
     ------
     MissingInputError
-        If the template asked for is not on disk.
+        If the template asked for, or the file of a Nipype plugin, is not on disk.
+    BadDataError
+        If that file is not YAML of a plugin.
     UsageError, CannotWriteError
         If OUT is another's dataset, or a folder cannot be written.
     """
     from rela_bids.cli.environment import make_folders
 
+    read_plugin(settings.plugin_file)
     check_templates(settings)
     make_folders(settings)
     ensure_dataset(
@@ -99,28 +106,88 @@ def execute(
     init_wf : makes the graph of one session; takes ``session`` and ``name``.
     on_end : called once for each session.
     """
+    from rela_bids.cli.claims import Claims
+    from workflows.base import NAME, init_base_wf, workflow_name, write_graph
+
+    if settings.write_graph:
+        one = init_base_wf(sessions=sessions[:1], settings=settings, run=run, init_wf=init_wf)
+        say(f"The graph of {sessions[0].label}: {write_graph(one, settings.work_dir / NAME)}")
+    states: dict[str, SessionState] = {}
+    waiting = list(sessions)
+    with Claims(settings.work_dir) as claims:
+        while waiting:
+            ours = [session for session in waiting if claims.take(workflow_name(session))]
+            if not ours:
+                say(f"{waiting[0].label}  another run is working on it: waiting for that to end")
+                claims.take(workflow_name(waiting[0]), wait=True)
+                continue
+            states |= _execute(ours, settings, run, init_wf, on_end, claims)
+            waiting = [session for session in waiting if session not in ours]
+    return states
+
+
+def _execute(
+    sessions: Sequence[Session],
+    settings: Settings,
+    run: str,
+    init_wf: Callable[..., "Workflow"],
+    on_end: Callable[[Session, "SessionState"], None],
+    claims: "Claims",
+) -> dict[str, "SessionState"]:
+    """`execute` for sessions that this process has claimed; it gives each back as it ends."""
     from rela_bids.cli.crash import CrashReports
-    from rela_bids.cli.execution import SessionPool, run_workflow
+    from rela_bids.cli.execution import run_workflow
+    from rela_bids.cli.monitor import ResourceMonitor
+    from rela_bids.cli.plugins import make_runner
     from rela_bids.cli.progress import Progressing
-    from workflows.base import configure_nipype, init_base_wf, workflow_name
+    from workflows.base import configure_nipype, init_base_wf, session_folder, workflow_name
 
     sweep(settings, sessions)
     configure_nipype(settings)
     workflow = init_base_wf(sessions=sessions, settings=settings, run=run, init_wf=init_wf)
     by_name = {workflow_name(session): session for session in sessions}
     labels = {name: session.label for name, session in by_name.items()}
+    monitor = ResourceMonitor(labels) if settings.resource_monitor else None
+
+    def end_session(name: str, state: "SessionState") -> None:
+        on_end(by_name[name], state)
+        if state.finished:
+            if monitor:
+                monitor.weigh(name, session_folder(settings, name))
+            if settings.clean_workdir:
+                shutil.rmtree(session_folder(settings, name), ignore_errors=True)
+            claims.give_back(name)
+
     crashes = CrashReports(settings.command, settings, by_name)
-    with Progressing(
-        labels, lambda name, state: on_end(by_name[name], state), on_crash=crashes.write
-    ) as progress:
-        pool = SessionPool(
-            nprocs=settings.resources.nprocs,
-            memory_gb=settings.resources.mem_gb or default_memory_gb(),
-            order=by_name,
-            observer=progress,
+    on_node = monitor.finished if monitor else ignore
+    with Progressing(labels, end_session, on_crash=crashes.write, on_node=on_node) as progress:
+        runner = make_runner(
+            read_plugin(settings.plugin_file),
+            settings.resources,
+            settings.resources.mem_gb or default_memory_gb(),
+            by_name,
+            progress,
         )
-        run_workflow(workflow, pool)
+        run_workflow(workflow, runner)
+    for name in by_name:
+        claims.give_back(name)
+    if monitor:
+        show_resources(monitor, settings, run)
     return {state.label: state for state in progress.states.values()}
+
+
+def ignore(node: object) -> None:
+    """What is told of nodes when nothing is to be kept."""
+
+
+def show_resources(monitor: "ResourceMonitor", settings: Settings, run: str) -> None:
+    """The table of what steps took, here and in OUT/logs."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(monitor.table())
+    path = monitor.write(Derivatives(settings.output_dir).resources(run))
+    say(f"{monitor.disk_line()}; every step of every session: {path}")
 
 
 def default_memory_gb() -> float:
