@@ -29,7 +29,8 @@ RUN /opt/venv/bin/pip wheel -q --no-deps -w dist . \
     && /opt/venv/bin/pip install -q -c constraints.txt dist/*.whl \
     && /opt/venv/bin/pip uninstall -q -y pip setuptools \
     && cd /opt/venv/lib/python3.11/site-packages \
-    && rm -rf torch/include torch/test torch/bin \
+    && rm -rf torch/include torch/test \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
     && find pandas scipy sklearn skimage statsmodels sympy networkx matplotlib mpl_toolkits \
          -type d -name tests -prune -exec rm -rf {} +
 

@@ -1,5 +1,6 @@
 """Where libraries may write, in places that have neither HOME nor a known user nor a /tmp."""
 
+import getpass
 import os
 import pwd
 import subprocess
@@ -16,11 +17,13 @@ def environment_as_it_was(monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
 
 
-def test_a_user_whom_nobody_knows_gets_a_home_that_can_be_written(tmp_path, monkeypatch):
-    monkeypatch.delenv("HOME")
+def test_a_user_whom_nobody_knows_gets_a_name_and_a_home(tmp_path, monkeypatch):
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     set_environment(tmp_path, threads=1)
     assert Path.home().is_relative_to(tmp_path)
+    assert getpass.getuser()
 
 
 def unknown(uid):

@@ -5,6 +5,7 @@ environment variable, since worker processes and libraries' import-time code rea
 """
 
 import os
+import pwd
 import tempfile
 from pathlib import Path
 
@@ -20,9 +21,7 @@ def set_environment(work_dir: Path, threads: int) -> None:
     What a user has set already is left alone.
     """
     caches = work_dir / "cache"
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path.home raises where this gives up
-        # A user in no passwd file, and no HOME: libraries fail when they are imported.
-        os.environ["HOME"] = str(caches)
+    _be_somebody(caches)
     # Before the caches move: templates are where they were.
     os.environ.setdefault("TEMPLATEFLOW_HOME", str(templateflow_home()))
     defaults = {
@@ -44,6 +43,15 @@ def set_environment(work_dir: Path, threads: int) -> None:
     os.environ["TMPDIR"] = next(usable, str(caches / "tmp"))
     # More than one ITK thread makes ANTs' results differ from run to run, whatever its seed.
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+
+
+def _be_somebody(home: Path) -> None:
+    """A user in no passwd file needs a name and a HOME: libraries fail without, some on import."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("HOME", str(home))
+        os.environ.setdefault("LOGNAME", f"uid{os.getuid()}")
 
 
 def make_folders(settings: Settings) -> None:

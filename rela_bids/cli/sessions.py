@@ -107,11 +107,15 @@ def execute(
     on_end : called once for each session.
     """
     from rela_bids.cli.claims import Claims
+    from rela_bids.cli.monitor import ResourceMonitor
     from workflows.base import NAME, init_base_wf, workflow_name, write_graph
 
     if settings.write_graph:
         one = init_base_wf(sessions=sessions[:1], settings=settings, run=run, init_wf=init_wf)
         say(f"The graph of {sessions[0].label}: {write_graph(one, settings.work_dir / NAME)}")
+    monitor = None
+    if settings.resource_monitor:
+        monitor = ResourceMonitor({workflow_name(each): each.label for each in sessions})
     states: dict[str, SessionState] = {}
     waiting = list(sessions)
     with Claims(settings.work_dir) as claims:
@@ -121,8 +125,10 @@ def execute(
                 say(f"{waiting[0].label}  another run is working on it: waiting for that to end")
                 claims.take(workflow_name(waiting[0]), wait=True)
                 continue
-            states |= _execute(ours, settings, run, init_wf, on_end, claims)
+            states |= _execute(ours, settings, run, init_wf, on_end, claims, monitor)
             waiting = [session for session in waiting if session not in ours]
+    if monitor:
+        show_resources(monitor, settings, run)
     return states
 
 
@@ -133,11 +139,11 @@ def _execute(
     init_wf: Callable[..., "Workflow"],
     on_end: Callable[[Session, "SessionState"], None],
     claims: "Claims",
+    monitor: "ResourceMonitor | None",
 ) -> dict[str, "SessionState"]:
     """`execute` for sessions that this process has claimed; it gives each back as it ends."""
     from rela_bids.cli.crash import CrashReports
     from rela_bids.cli.execution import run_workflow
-    from rela_bids.cli.monitor import ResourceMonitor
     from rela_bids.cli.plugins import make_runner
     from rela_bids.cli.progress import Progressing
     from workflows.base import configure_nipype, init_base_wf, session_folder, workflow_name
@@ -147,7 +153,6 @@ def _execute(
     workflow = init_base_wf(sessions=sessions, settings=settings, run=run, init_wf=init_wf)
     by_name = {workflow_name(session): session for session in sessions}
     labels = {name: session.label for name, session in by_name.items()}
-    monitor = ResourceMonitor(labels) if settings.resource_monitor else None
 
     def end_session(name: str, state: "SessionState") -> None:
         on_end(by_name[name], state)
@@ -171,8 +176,6 @@ def _execute(
         run_workflow(workflow, runner)
     for name in by_name:
         claims.give_back(name)
-    if monitor:
-        show_resources(monitor, settings, run)
     return {state.label: state for state in progress.states.values()}
 
 
