@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint typecheck docs dist test-faults test-long fuzz audit test-container \
+.PHONY: demo test coverage lint typecheck docs dist test-faults test-benchmarks test-long fuzz audit test-container \
 	test-slurm test-datalad test-shared-out test-cluster
 
 $(VENV)/installed: setup.cfg constraints.txt pyproject.toml
@@ -47,6 +47,10 @@ lint: $(VENV)/installed
 # Kills, full disks, lost workers: RELA_BIDS_KILLS moments each, at most 20 minutes.
 test-faults: $(VENV)/installed
 	timeout --kill-after=60 1200 $(BIN)/python -m pytest tests/test_faults.py -m very_slow -x
+
+# All systems of benchmarks/compare.py, trained for two seconds each.
+test-benchmarks: $(VENV)/installed
+	$(BIN)/python -m pytest tests/test_benchmarks.py -m very_slow
 
 # Memory over RELA_BIDS_SESSIONS sessions in one run, at most 60 minutes.
 test-long: $(VENV)/installed

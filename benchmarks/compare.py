@@ -170,6 +170,8 @@ def score(setting: Setting, name: str) -> None:
     objective, denoiser = _trained(setting, name, held_out)
     bounds, rows = data.upper_bounds(), []
     for index in tqdm(pairs_of_first(held_out, system.people), name, unit="PET", disable=None):
+        if not held_out[index]["mri"].any():
+            continue  # A person without FLAIR, where FLAIR is all that the system is given.
         samples = draw_samples(
             objective,
             denoiser,

@@ -26,7 +26,7 @@ from rela_bids.model.sampling import sample_noise, sample_with_features
 
 FAST = PRESETS["fast"]
 VOXEL_SIZES = (4.0, 2.0, 1.5)
-N_TRACERS = 5
+N_TRACERS = (1, 2, 3, 4, 5)
 PUBLISHED_PASSES = 1000
 
 Shape = tuple[int, int, int]
@@ -36,11 +36,11 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="page with marks to put the tables between")
-    parser.add_argument("--voxel-sizes", type=float, nargs="+", default=VOXEL_SIZES, help="mm")
-    parser.add_argument("--tracers", type=int, default=N_TRACERS, help="from 1 to so many")
+    parser.add_argument("--voxel-sizes", type=float, nargs="*", default=VOXEL_SIZES, help="mm")
+    parser.add_argument("--tracers", type=int, nargs="+", default=N_TRACERS, help="numbers of them")
     parser.add_argument("--published-passes", type=int, default=10)
     options = parser.parse_args()
-    text = growth_table(options.voxel_sizes, options.tracers)
+    text = growth_table(options.voxel_sizes, options.tracers) if options.voxel_sizes else ""
     if options.published_passes:
         text += "\n" + in_a_process_of_its_own(published_table, options.published_passes)
     print(text)
@@ -48,13 +48,13 @@ def main() -> None:
         insert_table(options.out, "cost", text)
 
 
-def growth_table(voxel_sizes: Sequence[float], tracers: int) -> str:
+def growth_table(voxel_sizes: Sequence[float], tracers: Sequence[int]) -> str:
     """Rows by voxel size and number of tracers."""
     lines = [["voxels", "mm", "million", "tracers", "processor, s", "s per tracer", "memory, MiB"]]
     for voxel_size in voxel_sizes:
         grid = FAST.grid.with_voxel_size(voxel_size, multiple_of=FAST.network.stride)
         x, y, z = grid.shape
-        for n in range(1, tracers + 1):
+        for n in tracers:
             seconds, mebibytes = in_a_process_of_its_own(session, grid.shape, n)
             lines.append(
                 [
@@ -77,7 +77,7 @@ def growth_table(voxel_sizes: Sequence[float], tracers: int) -> str:
 def session(shape: Shape, tracers: int) -> tuple[float, float]:
     """Processor time of one session, s, and the largest memory, MiB."""
     torch.set_num_threads(1)
-    denoiser = build_denoiser(FAST.network, N_TRACERS).eval()
+    denoiser = build_denoiser(FAST.network, max(N_TRACERS)).eval()
     start = time.process_time()
     synthesise(denoiser, torch.randn(1, 2, *shape), tracers)
     seconds = time.process_time() - start
@@ -103,7 +103,7 @@ def published_table(passes: int) -> str:
     torch.set_num_threads(1)
     shape = FAST.grid.shape
     paper, fast = (
-        build_denoiser(PRESETS[name].network, N_TRACERS).eval() for name in ("paper", "fast")
+        build_denoiser(PRESETS[name].network, max(N_TRACERS)).eval() for name in ("paper", "fast")
     )
     x, timesteps, labels = torch.randn(1, 3, *shape), torch.tensor([999]), torch.tensor([0])
     features = fast.encode(x[:, 1:])
