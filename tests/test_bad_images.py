@@ -97,7 +97,6 @@ def dims(*sizes: int) -> bytes:
 
 
 DIM, DATATYPE, OFFSET, CODES, MAGIC = 40, 70, 108, 252, 344
-NOISE = np.random.default_rng(0)
 
 BAD: dict[str, tuple[Break, str]] = {
     "cut": (raw(lambda whole: whole[: len(whole) // 2]), "convert it again"),
@@ -141,14 +140,6 @@ BAD: dict[str, tuple[Break, str]] = {
     ),
     "metres": (rewrite(affine=np.diag([0.005, 0.005, 0.005, 1])), "mm"),
     "unstripped": (rewrite(data=lambda data: data + np.float32(50)), "not skull-stripped"),
-    "noise": (
-        rewrite(data=lambda data: NOISE.normal(100, 9, data.shape).astype(np.float32)),
-        "not skull-stripped",
-    ),
-    "speck": (
-        rewrite(data=lambda data: np.float32(np.indices(data.shape).sum(0) < 3)),
-        "brain|mask",
-    ),
     "folder": (as_folder, "convert it again|directory"),
     "flaircut": (with_flair(raw(lambda whole: whole[:2000])), "convert it again"),
 }
@@ -215,7 +206,7 @@ def test_a_bad_image_is_named_in_one_line(ended, name):
     out, run = ended
     lines = [line for line in run.stderr.splitlines() if re.match(rf"sub-{name}  failed at", line)]
     assert len(lines) == 1, run.stderr
-    assert f"sub-{name}_" in lines[0] or "folder" in name
+    assert f"sub-{name}_" in lines[0] or "--skull-strip" in lines[0]
     assert re.search(BAD[name][1], lines[0]), lines[0]
     assert not (out / f"sub-{name}" / "pet").exists()
 
