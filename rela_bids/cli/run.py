@@ -1,9 +1,11 @@
 """The command: settings to a graph, the graph's end to an exit code."""
 
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from rela_bids.exceptions import ExitCode, RelaBidsError
 from rela_bids.settings import Settings
@@ -37,7 +39,7 @@ def _stop(number: int, frame: object) -> None:
 
 def run(settings: Settings) -> int:
     """Do what the settings ask for."""
-    from rela_bids.cli.environment import set_environment
+    from rela_bids.cli.environment import make_folder, set_environment
 
     if settings.train:
         from rela_bids.cli import training as level
@@ -48,6 +50,8 @@ def run(settings: Settings) -> int:
     set_environment(settings.work_dir, settings.resources.omp_nthreads)
     if settings.dry_run:
         return level.plan_only(settings)
+    # Where /tmp cannot be written, this is in the work folder, and torch's import looks for it.
+    make_folder(Path(os.environ["TMPDIR"]))
     return level.run_level(settings)
 
 
