@@ -1,6 +1,6 @@
 """Many runs at once into one OUT, as an array of jobs has them.
 
-Three of them in `make test`; twenty, and two more on one session, in `make test-cluster`.
+Two sessions, then twenty, and each time one more run on the first; `make test-shared-out`.
 """
 
 import gzip
@@ -32,7 +32,7 @@ def rela_bids(*arguments: object) -> subprocess.CompletedProcess:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("few", marks=pytest.mark.slow),
+        pytest.param("few", marks=pytest.mark.very_slow),
         pytest.param("many", marks=pytest.mark.very_slow),
     ],
 )
