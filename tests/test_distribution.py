@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # Without the checkout, which those who test a working copy put on the path.
 APART = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
-pytestmark = [pytest.mark.very_slow, pytest.mark.xdist_group("distribution")]
+pytestmark = pytest.mark.very_slow
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from rela_bids.model.presets import PRESETS, override
 from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.very_slow, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.very_slow
 
 KILLS = int(os.environ.get("RELA_BIDS_KILLS", "30"))
 

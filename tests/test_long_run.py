@@ -21,7 +21,7 @@ from rela_bids.model.presets import PRESETS, override
 from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.very_slow, pytest.mark.xdist_group("long_run")]
+pytestmark = pytest.mark.very_slow
 
 SESSIONS = int(os.environ.get("RELA_BIDS_SESSIONS", "200"))
 

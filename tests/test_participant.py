@@ -16,7 +16,7 @@ from rela_bids import synthesize
 from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("participant")]
+pytestmark = pytest.mark.slow
 
 TRACED = ["18FAV45", "18FFDG"]
 

@@ -14,7 +14,7 @@ from rela_bids.quantification import GLOBAL_COMPOSITE, agreement, region_means
 from rela_bids.regional_table import read_numbers, read_rows
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("participant_regions")]
+pytestmark = pytest.mark.slow
 
 TRACER = TRACERS["18FAV45"]
 ATLAS = "seg-DesikanKilliany"

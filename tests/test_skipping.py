@@ -17,7 +17,7 @@ from rela_bids.model.presets import PRESETS, override
 from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("skipping")]
+pytestmark = pytest.mark.slow
 
 SMALL = override(
     PRESETS["fast"],

@@ -25,7 +25,7 @@ from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.settings import Resources
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.very_slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.very_slow
 
 SCRIPTS = Path(__file__).parents[1] / "docs" / "slurm"
 TRACER = "18FAV45"

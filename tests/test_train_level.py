@@ -15,7 +15,7 @@ import pytest
 from rela_bids.phantom.dataset import Recipe, write_dataset
 from rela_bids.tracers import TRACERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train_level")]
+pytestmark = pytest.mark.slow
 
 NEW = "18FNEW1"
 CONFIG = """
