@@ -140,7 +140,6 @@ BAD: dict[str, tuple[Break, str]] = {
     ),
     "metres": (rewrite(affine=np.diag([0.005, 0.005, 0.005, 1])), "mm"),
     "unstripped": (rewrite(data=lambda data: data + np.float32(50)), "not skull-stripped"),
-    "folder": (as_folder, "convert it again|directory"),
     "flaircut": (with_flair(raw(lambda whole: whole[:2000])), "convert it again"),
 }
 
@@ -170,7 +169,8 @@ def ended(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     folder = tmp_path_factory.mktemp("bad_images")
     t1w = stripped_head(folder / "phantom")
     bids = folder / "bids"
-    for name, harm in {**{name: harm for name, (harm, _) in BAD.items()}, **ODD}.items():
+    harms = {name: harm for name, (harm, _) in BAD.items()}
+    for name, harm in {**harms, **ODD, "folder": as_folder}.items():
         anat = bids / f"sub-{name}" / "anat"
         anat.mkdir(parents=True)
         harm(anat / f"sub-{name}_T1w.nii.gz", t1w)
@@ -209,6 +209,11 @@ def test_a_bad_image_is_named_in_one_line(ended, name):
     assert f"sub-{name}_" in lines[0] or "--skull-strip" in lines[0]
     assert re.search(BAD[name][1], lines[0]), lines[0]
     assert not (out / f"sub-{name}" / "pet").exists()
+
+
+def test_a_folder_with_the_name_of_an_image_is_no_image(ended):
+    _, run = ended
+    assert "sub-folder  left out: no T1w image" in run.stderr.splitlines()
 
 
 @pytest.mark.parametrize("name", ODD)

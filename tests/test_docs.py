@@ -13,6 +13,7 @@ import pytest
 
 from rela_bids.cli import parser
 from rela_bids.phantom.dataset import Recipe, write_dataset
+from rela_bids.tracers import TRACERS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -87,7 +88,9 @@ def test_the_quick_start_runs_as_written(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The model was trained on simulated PET")
 def test_the_examples_in_python_run_as_written(tmp_path, monkeypatch):
-    write_dataset(tmp_path / "bids", Recipe(subjects=1, seed=1, tracers=[], voxel_size=4.0))
+    write_dataset(
+        tmp_path / "bids", Recipe(subjects=1, seed=1, tracers=[TRACERS["18FAV45"]], voxel_size=4.0)
+    )
     for modality in ("T1w", "FLAIR"):
         scan = tmp_path / f"bids/sub-01/anat/sub-01_{modality}.nii.gz"
         scan.rename(tmp_path / f"{modality.lower()}.nii.gz")
