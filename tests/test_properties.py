@@ -73,7 +73,10 @@ def test_an_orientation_survives_a_header(x, y, z, voxel, origin, flips):
         image.header.set_sform(affine, code[0])
         image.header.set_qform(affine, code[1])
         found, _ = valid_affine(image.header, "x")
-        np.testing.assert_allclose(found, affine, atol=2e-4)
+        # A quaternion's fourth number is not stored: near half a turn it is the root of what single
+        # precision leaves of 0, about 1e-3.
+        precision = 2e-4 if code[0] else 2e-3 * max(voxel)
+        np.testing.assert_allclose(found, affine, atol=precision)
         assert np.sign(np.linalg.det(found[:3, :3])) == np.sign(np.linalg.det(affine[:3, :3]))
 
 
