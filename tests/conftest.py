@@ -66,13 +66,8 @@ def rela_bids(capsys, monkeypatch, tmp_path) -> Callable[..., Ended]:
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> Ended:
-        before = dict(os.environ)
         capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        code = main([str(argument) for argument in arguments])
         return Ended(int(code), *capsys.readouterr())
 
     return run

@@ -15,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``rela_bids`` with the arguments of the command line; returns the exit code."""
     from rela_bids.cli.parser import parse
 
-    former = signal.signal(signal.SIGTERM, _stop)
+    # What calls this in its own process has handler and variables back when it ends.
+    former, variables = signal.signal(signal.SIGTERM, _stop), dict(os.environ)
     settings = None
     try:
         settings = parse(sys.argv[1:] if argv is None else argv)
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report_bug(settings)
     finally:
         signal.signal(signal.SIGTERM, former)
+        os.environ.clear()
+        os.environ.update(variables)
 
 
 def _stop(number: int, frame: object) -> None:
