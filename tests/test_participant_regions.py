@@ -55,6 +55,9 @@ def test_a_table_has_the_means_of_its_image_in_the_regions_beside_it(whole, kind
     suvr = nib.load(pet(out, f"space-T1w_desc-{kind}_pet.nii.gz")).get_fdata()
     rows = read_rows(pet(out, f"{ATLAS}_desc-{kind}_suvr.tsv"))
     regions = [row for row in rows if row.index is not None and row.mean is not None]
+    if kind == "measured":
+        # 0 is what the scanner has not seen, which no mean is taken of.
+        labels = np.where(suvr != 0, labels, 0)
     means = region_means(suvr, labels, [row.index for row in regions])
     assert len(regions) > 80
     assert [row.mean for row in regions] == pytest.approx(list(means), rel=1e-4)
