@@ -48,6 +48,7 @@ def read_tracers(paths: Sequence[Path]) -> dict[str, Tracer]:
 def toml_of(label: str) -> str:
     """What to write into a file for a tracer that is not known: TOML on one line.
 
+    >>> import tomllib
     >>> tomllib.loads(toml_of("11CMK1"))["tracer"][0]["radionuclide"]
     'C11'
     """
