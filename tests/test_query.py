@@ -1,12 +1,10 @@
 """Which images are found for whom, what is left out, and what the reader is told."""
 
 import json
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -335,21 +333,6 @@ def test_a_person_without_any_image_is_left_out_by_name(dataset):
     assert "sub-02: no T1w" in read(bids)[1].left_out[0]
 
 
-@contextmanager
-def without_root() -> Iterator[None]:
-    """Takes away root's right to read everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-
-
 @pytest.fixture
 def guarded() -> Iterator[Path]:
     """A dataset of two people in a folder that is open to everybody, unlike pytest's own."""
@@ -363,7 +346,9 @@ def guarded() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("folder", ["sub-01", "sub-01/anat"])
-def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_read(guarded, folder):
+def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_read(
+    guarded, folder, without_root
+):
     (guarded / folder).chmod(0)
     with without_root():
         first, second = read(guarded)
@@ -371,13 +356,13 @@ def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_read(guarded,
     assert second.t1w
 
 
-def test_a_dataset_that_may_not_be_read_is_named(guarded):
+def test_a_dataset_that_may_not_be_read_is_named(guarded, without_root):
     guarded.chmod(0)
     with without_root(), pytest.raises(InvalidDatasetError, match="Permission denied"):
         read(guarded)
 
 
-def test_a_link_to_where_one_may_not_look_is_named(guarded):
+def test_a_link_to_where_one_may_not_look_is_named(guarded, without_root):
     hidden = guarded.parent / "hidden"
     hidden.mkdir()
     hidden.chmod(0)
